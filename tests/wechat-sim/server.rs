@@ -1,0 +1,117 @@
+//! The routes, and what stands in front of each call from the shop: the log, the faults in force, the check of who
+//! calls, and the signature on the way back.
+
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+
+use crate::faults::ApiFault;
+use crate::notify::pause;
+use crate::reply::{PayError, Signer, dropped_connection, json_reply, signed};
+use crate::state::{Call, Shared, Sim, beijing_time, now};
+use crate::{auth, controls, login, pay};
+
+/// Far above any honest call.
+const MAX_BODY: usize = 1024 * 1024;
+
+pub fn router(sim: Shared) -> Router {
+    let shop = Router::new()
+        .route("/sns/jscode2session", get(login::login))
+        .route("/v3/pay/transactions/jsapi", post(pay::prepay))
+        .route("/v3/pay/transactions/id/{transaction_id}", get(pay::query_by_transaction))
+        .route("/v3/pay/transactions/out-trade-no/{out_trade_no}", get(pay::query_by_number))
+        .route("/v3/pay/transactions/out-trade-no/{out_trade_no}/close", post(pay::close))
+        .fallback(nothing_there)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(sim.clone(), gate));
+    let controls = Router::new()
+        .route("/healthz", get(controls::healthz))
+        .route("/pay", post(controls::pay))
+        .route("/notify", post(controls::notify))
+        .route(
+            "/faults",
+            get(controls::show_faults).post(controls::add_faults).delete(controls::clear_faults),
+        )
+        .route("/log", get(controls::show_log).delete(controls::clear_log));
+    Router::new().nest("/sim", controls).merge(shop).with_state(sim)
+}
+
+async fn nothing_there() -> PayError {
+    PayError::new(StatusCode::NOT_FOUND, "RESOURCE_NOT_EXISTS", "请求的资源不存在")
+}
+
+async fn wrong_method() -> PayError {
+    PayError::new(StatusCode::METHOD_NOT_ALLOWED, "INVALID_REQUEST", "请求方法不支持")
+}
+
+/// Stands in front of every call from the shop.
+async fn gate(State(sim): State<Shared>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, MAX_BODY).await.unwrap_or_default();
+    let path = parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
+    let mut call = Call {
+        at: beijing_time(now()),
+        method: parts.method.to_string(),
+        path: path.clone(),
+        body: logged_body(&body),
+        status: None,
+        took_ms: 0,
+    };
+    let faults = sim.books().faults.take_api(&path);
+    let reply = answer(&sim, &faults, Request::from_parts(parts, Body::from(body.clone())), body, next).await;
+    call.status = reply.as_ref().map(|reply| reply.status().as_u16());
+    call.took_ms = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+    sim.books().log.push(call);
+    reply.unwrap_or_else(dropped_connection)
+}
+
+/// The reply, or nothing where the connection is to be dropped.
+async fn answer(
+    sim: &Sim,
+    faults: &[ApiFault],
+    request: Request,
+    body: Bytes,
+    next: Next,
+) -> Option<Response> {
+    for fault in faults {
+        match fault {
+            ApiFault::Slow { ms } => pause(Duration::from_millis(*ms)).await,
+            ApiFault::Drop => return None,
+            ApiFault::Status { status, code } => {
+                let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                return Some(json_reply(status, &json!({"code": code, "message": "系统繁忙，请稍后重试"})));
+            }
+            ApiFault::LostReply | ApiFault::ForgedSignature => {}
+        }
+    }
+    let reply = if request.uri().path().starts_with("/v3/") {
+        let signer =
+            if faults.contains(&ApiFault::ForgedSignature) { Signer::Stranger } else { Signer::Platform };
+        let caller = (request.method(), request.uri(), request.headers());
+        let verdict = auth::check(&sim.keys, &mut sim.books().nonces, now(), caller, &body);
+        match verdict {
+            Ok(()) => signed(&sim.keys, signer, now(), next.run(request).await).await,
+            Err(error) if error.is_signed() => signed(&sim.keys, signer, now(), error.into_response()).await,
+            Err(error) => error.into_response(),
+        }
+    } else {
+        next.run(request).await
+    };
+    Some(reply).filter(|_| !faults.contains(&ApiFault::LostReply))
+}
+
+/// A body as the log shows it.
+fn logged_body(body: &Bytes) -> Value {
+    if body.is_empty() {
+        return Value::Null;
+    }
+    serde_json::from_slice(body).unwrap_or_else(|_| json!(String::from_utf8_lossy(body)))
+}
