@@ -1,1 +1,70 @@
-fn main(){}
+//! `cargo xtask`: the developer's commands. Each does all of its own set-up, says every step as it
+//! goes, and leaves nothing running or half-written when it fails or is interrupted.
+
+mod cache;
+mod context;
+mod demo;
+mod down;
+mod edge_build;
+mod endpoints;
+mod fleet;
+mod identity;
+mod net;
+mod ports;
+mod process;
+mod progress;
+mod provision;
+mod run_file;
+mod stack;
+mod stop;
+mod test;
+mod up;
+
+use clap::{Parser, Subcommand};
+use context::Context;
+use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Run, test and build Farmgate", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the whole shop: MySQL, Redis, wechat-sim, origin, worker and edge
+    Up(up::UpArgs),
+    /// Stop the running shop
+    Down,
+    /// Run every check there is, with servers of its own
+    Test(test::TestArgs),
+    /// Walk a shopper's whole way through the running shop
+    Demo(demo::DemoArgs),
+    /// Build the edge's Wasm into edge/build (quick when nothing changed)
+    EdgeBuild,
+    /// Fetch everything that `up` and `test` need, and start nothing
+    Fetch,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Up(args) => up::run(&args),
+        Command::Down => down::run(&Context::open()?),
+        Command::Test(args) => test::run(&Context::open()?, &args),
+        Command::Demo(args) => demo::run(&Context::open()?, &args),
+        Command::EdgeBuild => edge_build::run(&Context::open()?),
+        Command::Fetch => provision::run(&Context::open()?),
+    }
+}

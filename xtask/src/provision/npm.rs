@@ -1,0 +1,69 @@
+//! The edge's tools from npm, in exactly the versions of `xtask/npm/package-lock.json`: wrangler
+//! with its workerd, and binaryen's wasm-opt. Their install scripts are not run; none is needed.
+
+use crate::context::Context;
+use crate::process;
+use anyhow::{Context as _, Result, bail};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+
+#[derive(Debug)]
+pub struct NpmTools {
+    /// Holds `wrangler`, `workerd` and `wasm-opt`.
+    pub bin: PathBuf,
+    /// Changes when any version does.
+    pub hash: String,
+}
+
+pub fn provide(context: &Context) -> Result<NpmTools> {
+    let step = context.progress.step("wrangler and wasm-opt");
+    let source = context.root.join("xtask/npm");
+    let read = |name: &str| {
+        let path = source.join(name);
+        std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let (package, lock) = (read("package.json")?, read("package-lock.json")?);
+    let hash = short_hash(&[&package, &lock]);
+    let folder = context.cache.ensure(&format!("npm/{hash}"), &step, &context.stop, |folder| {
+        std::fs::write(folder.join("package.json"), &package)?;
+        std::fs::write(folder.join("package-lock.json"), &lock)?;
+        let mut command = Command::new("npm");
+        command.current_dir(folder);
+        command.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
+        process::run(command, &context.cache.log("npm")?, &step, &context.stop, LIMIT)
+    })?;
+    let bin = folder.join("node_modules/.bin");
+    for tool in ["wrangler", "workerd", "wasm-opt"] {
+        if !bin.join(tool).exists() {
+            bail!("npm installed no {tool}: remove {} and try again", folder.display());
+        }
+    }
+    step.done("");
+    Ok(NpmTools { bin, hash })
+}
+
+impl NpmTools {
+    /// The real program: `.bin/workerd` is a script that only starts it.
+    pub fn workerd(&self) -> Result<PathBuf> {
+        let modules = self.bin.parent().unwrap_or(&self.bin);
+        let is_program = |path: &Path| path.ends_with("bin/workerd") && path.is_file();
+        match super::find_below(&modules.join("@cloudflare"), 3, &is_program) {
+            Some(path) => Ok(path),
+            None => bail!("npm has no workerd for this machine"),
+        }
+    }
+}
+
+pub fn short_hash(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    let digest = hash.finalize();
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,290 @@
+//! The dev shop: which part starts when, with which port, keys and settings, and how each is known
+//! to be healthy. The order is that of need: servers, wechat-sim, schema and demo data, origin,
+//! worker, edge.
+
+use crate::context::Context;
+use crate::endpoints::{Demo, Endpoints};
+use crate::fleet::Fleet;
+use crate::net;
+use crate::ports::Ports;
+use crate::process::{self, Process};
+use crate::provision::Parts;
+use crate::provision::mysql::Durability;
+use anyhow::{Context as _, Result, bail};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+const EDGE_PORT: u16 = 8787;
+const INSPECTOR_PORT: u16 = 9229;
+const ORIGIN_PORT: u16 = 8080;
+const SIM_PORT: u16 = 8090;
+const MYSQL_PORT: u16 = 13306;
+const REDIS_PORT: u16 = 16379;
+
+const BUILD_LIMIT: Duration = Duration::from_secs(45 * 60);
+const TOOL_LIMIT: Duration = Duration::from_secs(5 * 60);
+const READY_LIMIT: Duration = Duration::from_secs(60);
+const EDGE_LIMIT: Duration = Duration::from_secs(120);
+const GRACE: Duration = Duration::from_secs(15);
+
+/// The programs that the checkout builds for this machine.
+#[derive(Debug)]
+pub struct Programs {
+    pub origin: PathBuf,
+    pub wechat_sim: PathBuf,
+    pub demo: PathBuf,
+}
+
+impl Programs {
+    pub fn locate(context: &Context) -> Result<Self> {
+        let folder = context.target_dir()?.join("debug");
+        let path = |name: &str| folder.join(name);
+        Ok(Self { origin: path("farmgate-origin"), wechat_sim: path("wechat-sim"), demo: path("demo") })
+    }
+
+    pub fn build(context: &Context) -> Result<()> {
+        let step = context.progress.step("origin, wechat-sim and demo");
+        let mut command = context.command("cargo");
+        command.args(["build", "--locked", "-p", "farmgate-origin", "-p", "farmgate-tests", "--bins"]);
+        process::run(command, &context.log("build")?, &step, &context.stop, BUILD_LIMIT)?;
+        step.done("built");
+        Ok(())
+    }
+}
+
+/// Keys of a shop and its merchant account at the stand-in for WeChat; kept if they are there.
+pub fn make_keys(context: &Context, programs: &Programs, keys: &Path, wechat: &Path) -> Result<()> {
+    let step = context.progress.step("keys");
+    for (program, verb, folder) in
+        [(&programs.origin, "keygen", keys), (&programs.wechat_sim, "init", wechat)]
+    {
+        std::fs::create_dir_all(folder)?;
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+        let mut command = context.command(program);
+        command.arg(verb).arg("--dir").arg(folder);
+        process::run(command, &context.log(verb)?, &step, &context.stop, TOOL_LIMIT)?;
+    }
+    step.done("");
+    Ok(())
+}
+
+/// The private MySQL and Redis of a run, or the given ones.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerPorts {
+    pub mysql: u16,
+    pub redis: u16,
+}
+
+/// Starts both at once and waits until both answer.
+pub fn start_servers(
+    context: &Context,
+    fleet: &mut Fleet,
+    parts: &Parts,
+    ports: ServerPorts,
+    durability: Durability,
+) -> Result<()> {
+    let step = context.progress.step("MySQL and Redis");
+    let mark = fleet.mark();
+    let mysql = parts.mysql.start(context, &context.state.join("mysql"), ports.mysql, &mark, durability)?;
+    if let Some(process) = mysql {
+        fleet.add(process)?;
+    }
+    let keep = durability == Durability::Full;
+    if let Some(process) =
+        parts.redis.start(context, &context.state.join("redis"), ports.redis, &mark, keep)?
+    {
+        fleet.add(process)?;
+    }
+    parts.mysql.wait_ready(context, fleet.get("mysql"), ports.mysql)?;
+    parts.redis.wait_ready(context, fleet.get("redis"), ports.redis)?;
+    step.done("");
+    Ok(())
+}
+
+/// Starts the whole shop and writes `endpoints.json` once all of it is healthy.
+pub fn start(context: &Context, fleet: &mut Fleet, parts: &Parts, programs: &Programs) -> Result<Endpoints> {
+    let mut ports = Ports::default();
+    let servers = ServerPorts { mysql: ports.choose(MYSQL_PORT)?, redis: ports.choose(REDIS_PORT)? };
+    let (sim, origin) = (ports.choose(SIM_PORT)?, ports.choose(ORIGIN_PORT)?);
+    let (edge, inspector) = (ports.choose(EDGE_PORT)?, ports.choose(INSPECTOR_PORT)?);
+    drop(ports);
+    let local = |port: u16| format!("http://127.0.0.1:{port}");
+    let endpoints = Endpoints {
+        edge: Some(local(edge)),
+        origin: Some(local(origin)),
+        admin: None,
+        preview: None,
+        wechat_sim: Some(local(sim)),
+        mysql_url: Some(parts.mysql.url(servers.mysql)),
+        redis_url: Some(parts.redis.url(servers.redis)),
+        demo: Demo::default(),
+    };
+
+    let (secrets, wechat) = (context.state.join("secrets"), context.state.join("wechat"));
+    make_keys(context, programs, &secrets, &wechat)?;
+    start_servers(context, fleet, parts, servers, Durability::Full)?;
+
+    let mut command = context.command(&programs.wechat_sim);
+    command.arg("serve").arg("--dir").arg(&wechat).args(["--listen", &format!("127.0.0.1:{sim}")]);
+    serve(context, fleet, command, "wechat-sim", &format!("{}/sim/healthz", local(sim)), READY_LIMIT)?;
+
+    let settings = origin_settings(&endpoints, origin, &secrets, &wechat)?;
+    let origin_command = |verb: &str| {
+        let mut command = context.command(&programs.origin);
+        command.arg(verb).envs(settings.iter().map(|(name, value)| (name, value)));
+        command
+    };
+    for (verb, name) in [("migrate", "schema"), ("seed", "demo shop")] {
+        let step = context.progress.step(name);
+        process::run(origin_command(verb), &context.log(verb)?, &step, &context.stop, TOOL_LIMIT)?;
+        step.done("");
+    }
+    serve(
+        context,
+        fleet,
+        origin_command("serve"),
+        "origin",
+        &format!("{}/readyz", local(origin)),
+        READY_LIMIT,
+    )?;
+    start_worker(context, fleet, origin_command("worker"))?;
+
+    let command = wrangler(context, parts, &local(origin), &secrets, edge, inspector)?;
+    serve(context, fleet, command, "edge", &format!("{}/healthz", local(edge)), EDGE_LIMIT)?;
+    check_whole_way(context, fleet, &local(edge))?;
+
+    fleet.check()?;
+    endpoints.write(&context.state)?;
+    fleet.ready()?;
+    Ok(endpoints)
+}
+
+fn serve(
+    context: &Context,
+    fleet: &mut Fleet,
+    command: Command,
+    name: &str,
+    health: &str,
+    limit: Duration,
+) -> Result<()> {
+    let step = context.progress.step(name);
+    let process = Process::serve(command, name, &context.log(name)?, &fleet.mark(), GRACE)?;
+    fleet.add(process)?.wait_ready(&context.stop, limit, || match net::http_status(health)? {
+        200 => Ok(()),
+        status => bail!("{health} says {status}"),
+    })?;
+    step.done("");
+    Ok(())
+}
+
+/// The worker has no listener; it says in its log that it took up its work.
+fn start_worker(context: &Context, fleet: &mut Fleet, command: Command) -> Result<()> {
+    let step = context.progress.step("worker");
+    let log = context.log("worker")?;
+    let process = Process::serve(command, "worker", &log, &fleet.mark(), GRACE)?;
+    fleet.add(process)?.wait_ready(&context.stop, READY_LIMIT, || {
+        if std::fs::read_to_string(&log)?.contains("worker ready") {
+            return Ok(());
+        }
+        bail!("its log does not say `worker ready`")
+    })?;
+    step.done("");
+    Ok(())
+}
+
+/// Each part may be healthy and the edge's key still be unknown to the origin.
+fn check_whole_way(context: &Context, fleet: &mut Fleet, edge: &str) -> Result<()> {
+    let url = format!("{edge}/api/products?page=1&size=1");
+    let mut last = String::new();
+    let answered = context.stop.wait_until(READY_LIMIT, || {
+        fleet.check()?;
+        let status = net::http_status(&url);
+        last = status.as_ref().map_or_else(|e| format!("{e:#}"), |s| format!("it says {s}"));
+        Ok(matches!(status, Ok(200)))
+    })?;
+    if answered {
+        return Ok(());
+    }
+    let tails = [context.log("edge")?, context.log("origin")?].map(|log| process::tail(&log));
+    bail!("{url} does not reach the origin: {last}\n{}\n{}", tails[0], tails[1])
+}
+
+fn origin_settings(
+    endpoints: &Endpoints,
+    port: u16,
+    secrets: &Path,
+    wechat: &Path,
+) -> Result<Vec<(String, String)>> {
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    let edge = text(&endpoints.edge);
+    let mut settings = read_env(&secrets.join("origin.env"))?;
+    settings.extend(read_env(&wechat.join("origin.env"))?);
+    let more = [
+        ("HTTP__LISTEN", format!("127.0.0.1:{port}")),
+        ("HTTP__PUBLIC_URL", edge.clone()),
+        ("MYSQL__URL", text(&endpoints.mysql_url)),
+        ("REDIS__URL", text(&endpoints.redis_url)),
+        ("REDIS__PREFIX", "farmgate:dev:".to_owned()),
+        ("WECHAT__BASE_URL", text(&endpoints.wechat_sim)),
+        ("PAY__BASE_URL", text(&endpoints.wechat_sim)),
+        ("PAY__NOTIFY_URL", format!("{edge}/api/payments/wechat/notify")),
+    ];
+    settings.extend(more.map(|(name, value)| (format!("FARMGATE_{name}"), value)));
+    Ok(settings)
+}
+
+fn wrangler(
+    context: &Context,
+    parts: &Parts,
+    origin: &str,
+    secrets: &Path,
+    port: u16,
+    inspector: u16,
+) -> Result<Command> {
+    // One file for all bindings, so that none shows in the list of processes.
+    let mut bindings = format!("ORIGIN_URL={origin}\n");
+    for (name, value) in read_env(&secrets.join("edge.env"))? {
+        bindings.push_str(&format!("{name}={value}\n"));
+    }
+    let file = secrets.join("edge.dev.env");
+    std::fs::write(&file, bindings)?;
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
+
+    let home = context.state.join("wrangler");
+    std::fs::create_dir_all(&home)?;
+    let mut command = context.command(parts.edge.npm.bin.join("wrangler"));
+    // Named in full: wrangler would else prefer a parent folder's configuration.
+    command.arg("dev").arg("--config").arg(context.root.join("wrangler.toml"));
+    command.args(["--local", "--ip", "127.0.0.1", "--port", &port.to_string()]);
+    command.args(["--inspector-ip", "127.0.0.1", "--inspector-port", &inspector.to_string()]);
+    command.arg("--persist-to").arg(home.join("state"));
+    command.arg("--env-file").arg(&file).arg("--show-interactive-dev-session=false");
+    command.env("WRANGLER_SEND_METRICS", "false").env("CLOUDFLARE_CF_FETCH_ENABLED", "false");
+    command.env("XDG_CONFIG_HOME", &home).env("CI", "true").env("NO_COLOR", "1");
+    Ok(command)
+}
+
+/// `NAME=value` lines; blank ones and comments aside.
+fn read_env(path: &Path) -> Result<Vec<(String, String)>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(parse_env(&text))
+}
+
+fn parse_env(text: &str) -> Vec<(String, String)> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_env;
+
+    #[test]
+    fn a_value_may_hold_what_separates_names_from_values() {
+        let text = "# keys\n\nEDGE_KEY=k1=ab\nJWT_JWKS={\"keys\":[]}\n";
+        let expected = [("EDGE_KEY", "k1=ab"), ("JWT_JWKS", "{\"keys\":[]}")];
+        assert_eq!(parse_env(text), expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    }
+}
