@@ -108,7 +108,7 @@ fn any_payment_call() -> String {
 }
 
 /// All faults in force.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Faults {
     pub notify: Vec<Timed<NotifyFault>>,
@@ -116,12 +116,6 @@ pub struct Faults {
     pub login: Vec<Timed<LoginFault>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_scale: Option<f64>,
-}
-
-impl Default for Faults {
-    fn default() -> Faults {
-        Faults { notify: vec![], api: vec![], login: vec![], retry_scale: None }
-    }
 }
 
 impl Faults {

@@ -108,22 +108,3 @@ pub async fn signed(keys: &Keys, signer: Signer, timestamp: i64, reply: Response
     }
     Response::from_parts(parts, Body::from(body))
 }
-
-/// A reply that never comes: its body fails before the first byte leaves, so that the server closes the connection.
-pub fn dropped_connection() -> Response {
-    Response::new(Body::new(Broken))
-}
-
-struct Broken;
-
-impl http_body::Body for Broken {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, std::io::Error>>> {
-        std::task::Poll::Ready(Some(Err(std::io::Error::other("this connection is dropped on purpose"))))
-    }
-}

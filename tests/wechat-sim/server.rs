@@ -10,11 +10,12 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use farmgate_tests::dropped_connection;
 use serde_json::{Value, json};
 
 use crate::faults::ApiFault;
 use crate::notify::pause;
-use crate::reply::{PayError, Signer, dropped_connection, json_reply, signed};
+use crate::reply::{PayError, Signer, json_reply, signed};
 use crate::state::{Call, Shared, Sim, beijing_time, now};
 use crate::{auth, controls, login, pay};
 

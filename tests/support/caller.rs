@@ -1,0 +1,225 @@
+//! One who calls the shop over HTTP: as the edge, signing each request for the origin, or as a phone, signing nothing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use farmgate_shared::edge_auth::{
+    EdgeKey, HEADER_CLIENT_IP, HEADER_KID, HEADER_NONCE, HEADER_REQUEST_ID, HEADER_SIG, HEADER_SUBJECT,
+    HEADER_TS, Signed,
+};
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::reply::Reply;
+
+/// Where the calls of a test seem to come from (a documentation address).
+const CLIENT_IP: &str = "203.0.113.7";
+
+/// Calls one base URL.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    http: reqwest::Client,
+    base: String,
+    /// Signs as this edge.
+    edge: Option<EdgeKey>,
+    token: Option<String>,
+    /// What the edge saw in the token.
+    subject: String,
+}
+
+/// One request, before it is sent.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub method: Method,
+    pub path: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// Seconds added to the edge's clock.
+    pub skew: i64,
+    /// The nonce to sign with, instead of a fresh one.
+    pub nonce: Option<String>,
+}
+
+impl Call {
+    pub fn new(method: Method, path: &str) -> Call {
+        Call { method, path: path.to_owned(), headers: vec![], body: vec![], skew: 0, nonce: None }
+    }
+
+    pub fn get(path: &str) -> Call {
+        Call::new(Method::GET, path)
+    }
+
+    pub fn post(path: &str, body: &Value) -> Call {
+        Call::new(Method::POST, path).json(body)
+    }
+
+    #[must_use]
+    pub fn json(self, body: &Value) -> Call {
+        self.raw("application/json", body.to_string())
+    }
+
+    /// A body that need not be JSON, whatever it calls itself.
+    #[must_use]
+    pub fn raw(mut self, content_type: &str, body: impl Into<Vec<u8>>) -> Call {
+        self.body = body.into();
+        self.header("content-type", content_type)
+    }
+
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Call {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    #[must_use]
+    pub fn idempotent(self, key: &str) -> Call {
+        self.header("idempotency-key", key)
+    }
+}
+
+impl Caller {
+    /// A phone: signs nothing.
+    pub fn phone(base: &str) -> Caller {
+        Caller { http: http_client(), base: base.to_owned(), edge: None, token: None, subject: String::new() }
+    }
+
+    /// The edge: signs each request with its key.
+    pub fn edge(base: &str, key: EdgeKey) -> Caller {
+        Caller { edge: Some(key), ..Caller::phone(base) }
+    }
+
+    /// The same, with this token and no subject.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Caller {
+        Caller { token: Some(token.to_owned()), subject: String::new(), ..self.clone() }
+    }
+
+    /// The same, with this subject claimed by the edge.
+    #[must_use]
+    pub fn with_subject(&self, subject: &str) -> Caller {
+        Caller { subject: subject.to_owned(), ..self.clone() }
+    }
+
+    /// The same, signing with another key.
+    #[must_use]
+    pub fn with_edge_key(&self, key: EdgeKey) -> Caller {
+        Caller { edge: Some(key), ..self.clone() }
+    }
+
+    /// The same, signing nothing.
+    #[must_use]
+    pub fn unsigned(&self) -> Caller {
+        Caller { edge: None, ..self.clone() }
+    }
+
+    /// The same, over these connections.
+    #[must_use]
+    pub(crate) fn with_client(&self, http: &reqwest::Client) -> Caller {
+        Caller { http: http.clone(), ..self.clone() }
+    }
+
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    pub fn token(&self) -> &str {
+        self.token.as_deref().unwrap_or_default()
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.send(Call::get(path)).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.send(Call::post(path, body)).await
+    }
+
+    pub async fn put(&self, path: &str, body: &Value) -> Reply {
+        self.send(Call::new(Method::PUT, path).json(body)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Reply {
+        self.send(Call::new(Method::DELETE, path)).await
+    }
+
+    /// Sends and reads the whole reply; fails the test when none comes.
+    pub async fn send(&self, call: Call) -> Reply {
+        let asked = format!("{} {}", call.method, call.path);
+        self.try_send(call).await.unwrap_or_else(|error| panic!("{asked}: {error:?}"))
+    }
+
+    /// Sends and reads the whole reply.
+    pub async fn try_send(&self, call: Call) -> reqwest::Result<Reply> {
+        let asked = format!("{} {}", call.method, call.path);
+        let mut request = self.http.request(call.method.clone(), format!("{}{}", self.base, call.path));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if let Some(key) = &self.edge {
+            for (name, value) in self.edge_headers(key, &call) {
+                request = request.header(name, value);
+            }
+        }
+        for (name, value) in &call.headers {
+            request = request.header(name, value);
+        }
+        let reply = request.body(call.body).send().await?;
+        let (status, headers) = (reply.status().as_u16(), reply.headers().clone());
+        Ok(Reply { status, headers, body: reply.bytes().await?.to_vec(), asked })
+    }
+
+    /// What the edge adds to a request. A test may overrule any of it by a header of its own in the call.
+    fn edge_headers(&self, key: &EdgeKey, call: &Call) -> Vec<(&'static str, String)> {
+        let request_id = unique("request");
+        let nonce = call.nonce.clone().unwrap_or_else(|| unique("nonce"));
+        let timestamp = (unix_now() + call.skew).to_string();
+        let signature = Signed {
+            method: call.method.as_str(),
+            path_and_query: &call.path,
+            timestamp: &timestamp,
+            nonce: &nonce,
+            body: &call.body,
+            subject: &self.subject,
+            client_ip: CLIENT_IP,
+            request_id: &request_id,
+        }
+        .sign(&key.secret);
+        let mut headers = vec![
+            (HEADER_KID, key.kid.clone()),
+            (HEADER_TS, timestamp),
+            (HEADER_NONCE, nonce),
+            (HEADER_SIG, signature),
+            (HEADER_CLIENT_IP, CLIENT_IP.to_owned()),
+            (HEADER_REQUEST_ID, request_id),
+        ];
+        if !self.subject.is_empty() {
+            headers.push((HEADER_SUBJECT, self.subject.clone()));
+        }
+        headers
+    }
+}
+
+/// A client for plain HTTP on this machine.
+pub fn http_client() -> reqwest::Client {
+    // The client wants a TLS provider even for plain HTTP; a second installation is refused and means nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(Duration::from_secs(30))
+        .build()
+        .expect("a plain HTTP client has nothing to fail on")
+}
+
+/// Letters and digits that no other call of any test in any process yields.
+pub fn unique(what: &str) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{what}{:x}x{nanoseconds:x}x{count:x}", std::process::id())
+}
+
+/// Seconds since 1970.
+pub fn unix_now() -> i64 {
+    time::OffsetDateTime::now_utc().unix_timestamp()
+}

@@ -1,0 +1,157 @@
+//! The real edge: the built worker on bare workerd, a tap on its line to the origin, and the shop behind it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::caller::Caller;
+use crate::env;
+use crate::process::Process;
+use crate::shop::{Folder, Shop, ShopPlan};
+use crate::shopper::Shopper;
+use crate::tap::Tap;
+use crate::until::{LONG, eventually};
+
+/// A shop that is reached as phones reach it.
+#[derive(Debug)]
+pub struct EdgeShop {
+    /// Calls the edge and signs nothing.
+    pub phone: Caller,
+    /// The line from the edge to the origin.
+    pub line: Tap,
+    pub edge: Process,
+    pub shop: Shop,
+    _folder: Folder,
+}
+
+impl EdgeShop {
+    pub async fn start() -> EdgeShop {
+        EdgeShop::plan(ShopPlan::new()).await
+    }
+
+    pub async fn plan(plan: ShopPlan) -> EdgeShop {
+        let folder = Folder::create();
+        let line = Tap::open().await;
+        let (edge, url) = start_workerd(&folder.path, line.url()).await;
+        let phone = Caller::phone(&url);
+        eventually(LONG, "the edge is healthy", async || {
+            phone.get("/healthz").await.status.eq(&200).then_some(())
+        })
+        .await;
+        let shop = Shop::launch(plan, &url).await;
+        line.lead_to(&shop.origin_url);
+        EdgeShop { phone, line, edge, shop, _folder: folder }
+    }
+
+    /// Logs the shopper of this name in, through the edge. Their calls go through the edge too.
+    pub async fn shopper(&self, name: &str) -> Shopper {
+        Shopper::log_in(&self.phone, name).await
+    }
+}
+
+async fn start_workerd(folder: &Path, origin_url: &str) -> (Process, String) {
+    let bundle = env::edge_folder();
+    copy_modules(&bundle, &bundle.join("worker.mjs"), folder);
+    for file in files_below(&bundle.join("build")) {
+        copy_modules(&bundle, &file, folder);
+    }
+    fs::write(folder.join("edge.capnp"), configuration(&bundle, origin_url))
+        .expect("the folder can be written");
+    let mut command = Command::new(env::workerd_binary());
+    // The control messages go to standard output, where the port that was chosen can be read.
+    command.current_dir(folder).args(["serve", "edge.capnp", "--control-fd=1"]);
+    let mut process = Process::start("workerd", &mut command, folder, &[]);
+    let port = process
+        .printed("workerd says which port it listens on", |text| {
+            text.lines().find_map(|line| serde_json::from_str::<Value>(line).ok()?["port"].as_u64())
+        })
+        .await;
+    (process, format!("http://127.0.0.1:{port}"))
+}
+
+/// workerd's configuration; it sits beside copies of the modules, since it can embed only files below itself.
+fn configuration(bundle: &Path, origin_url: &str) -> String {
+    let mut modules = module("worker.mjs");
+    for file in files_below(&bundle.join("build")) {
+        let name = file.strip_prefix(bundle).unwrap_or(&file).to_string_lossy().replace('\\', "/");
+        modules.push_str(&module(&name));
+    }
+    let keys = env::keys_folder().join("keys/edge.env");
+    let mut bindings = String::new();
+    let values = [
+        ("ORIGIN_URL", origin_url.to_owned()),
+        ("EDGE_KEY", env::read_setting(&keys, "EDGE_KEY")),
+        ("JWT_JWKS", env::read_setting(&keys, "JWT_JWKS")),
+    ];
+    for (name, value) in values {
+        // A capnp text literal escapes as JSON does for the characters that occur here.
+        let _ = writeln!(bindings, "    ( name = \"{name}\", text = {} ),", json!(value));
+    }
+    format!(
+        r#"using Workerd = import "/workerd/workerd.capnp";
+
+const config :Workerd.Config = (
+  services = [
+    ( name = "edge", worker = .edge ),
+    # The default network lets a worker reach public addresses alone; the tests' origin is on this machine.
+    ( name = "internet", network = ( allow = ["public", "private"] ) ),
+  ],
+  sockets = [ ( name = "http", address = "127.0.0.1:0", http = (), service = "edge" ) ],
+);
+
+const edge :Workerd.Worker = (
+  compatibilityDate = "{date}",
+  modules = [
+{modules}  ],
+  bindings = [
+{bindings}  ],
+);
+"#,
+        date = compatibility_date(bundle),
+    )
+}
+
+fn module(name: &str) -> String {
+    let kind = match name.rsplit('.').next() {
+        Some("js" | "mjs") => "esModule",
+        Some("wasm") => "wasm",
+        _ => return String::new(),
+    };
+    format!("    ( name = \"{name}\", {kind} = embed \"{name}\" ),\n")
+}
+
+/// The one in `wrangler.toml`, so that the tests run what is deployed.
+fn compatibility_date(bundle: &Path) -> String {
+    let file = bundle.join("../wrangler.toml");
+    let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let line = text.lines().find_map(|line| line.strip_prefix("compatibility_date"));
+    let date = line.and_then(|line| line.split('"').nth(1));
+    date.unwrap_or_else(|| panic!("{} has no compatibility_date", file.display())).to_owned()
+}
+
+fn copy_modules(bundle: &Path, file: &Path, folder: &Path) {
+    let target = folder.join(file.strip_prefix(bundle).expect("the modules are below the bundle"));
+    fs::create_dir_all(target.parent().expect("a file is in a folder")).expect("the folder can be written");
+    fs::copy(file, &target)
+        .unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask test`", file.display()));
+}
+
+/// Every module below a folder, in a stable order.
+fn files_below(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(folder)
+        .unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask test`", folder.display()));
+    let mut files = Vec::new();
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else if matches!(path.extension().and_then(|kind| kind.to_str()), Some("js" | "mjs" | "wasm")) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}

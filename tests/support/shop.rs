@@ -1,0 +1,288 @@
+//! One whole shop for one test: schema, seed, wechat-sim, origin and, where the plan says so, the worker.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, LazyLock};
+
+use farmgate_shared::edge_auth::EdgeKey;
+use redis::aio::MultiplexedConnection;
+use sqlx::{AssertSqlSafe, MySqlPool};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::books::Stock;
+use crate::caller::{Caller, unique};
+use crate::chaos::RedisCable;
+use crate::env;
+use crate::process::{self, Process};
+use crate::schema::Schema;
+use crate::shopper::Shopper;
+use crate::tap::Tap;
+use crate::tokens::Tokens;
+use crate::until::{LONG, eventually};
+use crate::wechat::Wechat;
+
+/// Each shop is three or four processes; more at once only wait for each other.
+static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(3)));
+
+/// What is special about a test's shop.
+#[derive(Clone, Debug, Default)]
+pub struct ShopPlan {
+    settings: Vec<(String, String)>,
+    stock: Option<i32>,
+    worker: bool,
+    redis_cable: bool,
+}
+
+impl ShopPlan {
+    pub fn new() -> ShopPlan {
+        ShopPlan::default()
+    }
+
+    /// Overrides a setting of the origin, `FARMGATE_<SECTION>__<KEY>`.
+    #[must_use]
+    pub fn setting(mut self, name: &str, value: impl ToString) -> ShopPlan {
+        self.settings.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Every SKU has this many.
+    #[must_use]
+    pub fn stock(mut self, each: i32) -> ShopPlan {
+        self.stock = Some(each);
+        self
+    }
+
+    /// The jobs run too, ten rounds a second.
+    #[must_use]
+    pub fn worker(mut self) -> ShopPlan {
+        self.worker = true;
+        self.setting("FARMGATE_WORKER__INTERVAL_MS", 100)
+    }
+
+    /// Redis can be pulled out ([`Shop::redis_cable`]).
+    #[must_use]
+    pub fn redis_cable(mut self) -> ShopPlan {
+        self.redis_cable = true;
+        self
+    }
+
+    pub async fn start(self) -> Shop {
+        let door = Tap::open().await;
+        let shop = Shop::launch(self, door.url()).await;
+        door.lead_to_signed(&shop.origin_url, Shop::edge_key());
+        shop
+    }
+}
+
+/// A running shop. Fields are dropped in this order: programs first, the schema they use last.
+#[derive(Debug)]
+pub struct Shop {
+    /// The origin, called as the edge calls it, by nobody in particular.
+    pub api: Caller,
+    pub wechat: Wechat,
+    pub db: MySqlPool,
+    pub origin_url: String,
+    origin: Process,
+    worker: Option<Process>,
+    cable: Option<RedisCable>,
+    settings: Vec<(String, String)>,
+    schema: Schema,
+    folder: Folder,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Shop {
+    /// The usual shop: seeded, without the worker.
+    pub async fn start() -> Shop {
+        ShopPlan::new().start().await
+    }
+
+    /// Starts everything behind `front`, the URL at which shoppers and WeChat reach the shop.
+    pub(crate) async fn launch(plan: ShopPlan, front: &str) -> Shop {
+        let room = ROOM.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let folder = Folder::create();
+        let schema = Schema::create().await;
+        let wechat = start_wechat(&folder.path).await;
+        let cable = if plan.redis_cable { Some(RedisCable::to(&env::redis_url()).await) } else { None };
+        let redis_url = cable.as_ref().map_or_else(env::redis_url, |cable| cable.url().to_owned());
+
+        let keys = env::keys_folder();
+        let mut settings = env::read_settings(&keys.join("keys/origin.env"));
+        settings.extend(env::read_settings(&keys.join("wechat/origin.env")));
+        let own = [
+            ("FARMGATE_HTTP__LISTEN", "127.0.0.1:0".to_owned()),
+            ("FARMGATE_HTTP__PUBLIC_URL", front.to_owned()),
+            ("FARMGATE_MYSQL__URL", schema.mysql_url()),
+            ("FARMGATE_MYSQL__MAX_CONNECTIONS", "8".to_owned()),
+            ("FARMGATE_REDIS__URL", redis_url),
+            ("FARMGATE_REDIS__PREFIX", schema.name.clone()),
+            ("FARMGATE_WECHAT__BASE_URL", wechat.url().to_owned()),
+            ("FARMGATE_PAY__BASE_URL", wechat.url().to_owned()),
+            ("FARMGATE_PAY__NOTIFY_URL", format!("{front}/api/payments/wechat/notify")),
+            ("FARMGATE_LOG__FILTER", "info,farmgate_origin=debug".to_owned()),
+        ];
+        settings.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        settings.extend(plan.settings);
+
+        for step in ["migrate", "seed"] {
+            process::run(step, Command::new(env::origin_binary()).arg(step), &settings).await;
+        }
+        let db = MySqlPool::connect_lazy(&schema.mysql_url()).expect("the schema's URL is well formed");
+        if let Some(each) = plan.stock {
+            restock(&db, each).await;
+        }
+        let mut origin = Process::start(
+            "origin",
+            Command::new(env::origin_binary()).arg("serve"),
+            &folder.path,
+            &settings,
+        );
+        let origin_url = origin.listening().await;
+        let api = Caller::edge(&origin_url, Shop::edge_key());
+        let probe = Caller::phone(&origin_url);
+        eventually(LONG, "the origin is ready", async || {
+            (probe.get("/readyz").await.status == 200).then_some(())
+        })
+        .await;
+        let mut shop = Shop {
+            api,
+            wechat,
+            db,
+            origin_url,
+            origin,
+            worker: None,
+            cable,
+            settings,
+            schema,
+            folder,
+            _room: room,
+        };
+        if plan.worker {
+            shop.start_worker().await;
+        }
+        shop
+    }
+
+    /// The jobs, from now on.
+    pub async fn start_worker(&mut self) {
+        let mut command = Command::new(env::origin_binary());
+        let worker = Process::start("worker", command.arg("worker"), &self.folder.path, &self.settings);
+        eventually(LONG, "the worker logs that it is ready", async || {
+            worker.log().contains("worker ready").then_some(())
+        })
+        .await;
+        self.worker = Some(worker);
+    }
+
+    /// The key that the edge signs with.
+    pub fn edge_key() -> EdgeKey {
+        let keys = env::read_setting(&env::keys_folder().join("keys/edge.env"), "EDGE_KEY");
+        EdgeKey::parse(&keys).expect("EDGE_KEY is kid=hex")
+    }
+
+    pub fn tokens(&self) -> Tokens {
+        Tokens::load()
+    }
+
+    /// Logs the shopper of this name in.
+    pub async fn shopper(&self, name: &str) -> Shopper {
+        Shopper::log_in(&self.api, name).await
+    }
+
+    /// The origin's process: its log, its end.
+    pub fn origin(&mut self) -> &mut Process {
+        &mut self.origin
+    }
+
+    pub fn redis_cable(&self) -> &RedisCable {
+        self.cable.as_ref().expect("the plan asked for a cable")
+    }
+
+    /// The product that comes first in the shop, its default SKU and that SKU's price in fen.
+    pub async fn first_product(&self) -> (i64, i64, i64) {
+        sqlx::query_as(
+            "SELECT p.id, s.id, s.price_fen FROM products p JOIN product_skus s ON s.product_id = p.id
+             WHERE p.status = 1 AND s.status = 1 ORDER BY p.id, s.sort_order, s.id LIMIT 1",
+        )
+        .fetch_one(&self.db)
+        .await
+        .expect("the demo shop has products")
+    }
+
+    pub async fn stock(&self, sku: i64) -> Stock {
+        sqlx::query_as("SELECT total, available, held, sold FROM stock WHERE sku_id = ?")
+            .bind(sku)
+            .fetch_one(&self.db)
+            .await
+            .expect("the SKU has a row of stock")
+    }
+
+    /// What the gate in Redis shows for a SKU, if it shows anything.
+    pub async fn gate(&self, sku: i64) -> Option<i64> {
+        let mut redis = self.redis().await;
+        let key = format!("{}:stock:{sku}", self.schema.name);
+        redis::cmd("GET").arg(key).query_async(&mut redis).await.expect("Redis answers")
+    }
+
+    /// Waits until the gate shows every SKU.
+    pub async fn gate_is_up(&self, sku: i64) {
+        eventually(LONG, "the gate shows the stock", async || self.gate(sku).await).await;
+    }
+
+    async fn redis(&self) -> MultiplexedConnection {
+        let client = redis::Client::open(env::redis_url()).expect("a redis:// URL");
+        client.get_multiplexed_async_connection().await.expect("the tests' Redis answers")
+    }
+
+    /// One number from the database.
+    pub async fn count(&self, query: &'static str) -> i64 {
+        sqlx::query_scalar(query).fetch_one(&self.db).await.unwrap_or_else(|error| panic!("{query}: {error}"))
+    }
+}
+
+async fn start_wechat(folder: &Path) -> Wechat {
+    let mut command = Command::new(env::wechat_sim_binary());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--dir"]).arg(env::keys_folder().join("wechat"));
+    let mut process = Process::start("wechat-sim", &mut command, folder, &[]);
+    let url = process.listening().await;
+    Wechat::new(&url, process)
+}
+
+/// Sets every SKU's stock before anything was sold, with movements to match.
+async fn restock(db: &MySqlPool, each: i32) {
+    let statements = [
+        format!("UPDATE stock SET total = {each}, available = {each}"),
+        "DELETE FROM stock_movements".to_owned(),
+        "INSERT INTO stock_movements (sku_id, reason, available_change, held_change, sold_change)
+         SELECT sku_id, 'stocked', available, 0, 0 FROM stock"
+            .to_owned(),
+    ];
+    for statement in statements {
+        sqlx::query(AssertSqlSafe(statement)).execute(db).await.expect("the stock can be set");
+    }
+}
+
+/// A folder for logs; it stays when the test failed.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    pub path: PathBuf,
+}
+
+impl Folder {
+    pub fn create() -> Folder {
+        let path = std::env::temp_dir().join(format!("farmgate-{}", unique("test")));
+        std::fs::create_dir_all(&path).expect("the temporary folder can be written");
+        Folder { path }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- whole logs: {}", self.path.display());
+        } else {
+            // Logs that stay behind are a nuisance and no wrong result.
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}

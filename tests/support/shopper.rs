@@ -1,0 +1,74 @@
+//! A shopper who is logged in, and the few steps that most tests begin with.
+
+use serde_json::{Value, json};
+
+use crate::caller::{Call, Caller, unique};
+use crate::reply::Reply;
+
+/// Somebody with a token. Calls go out as the edge, which names this shopper as the subject, or as a phone.
+#[derive(Clone, Debug)]
+pub struct Shopper {
+    pub api: Caller,
+    pub id: i64,
+    pub name: String,
+}
+
+impl Shopper {
+    /// Logs the shopper of this name in, through whatever `caller` calls.
+    pub async fn log_in(caller: &Caller, name: &str) -> Shopper {
+        let data = caller.post("/api/user/login", &json!({"code": Shopper::code(name)})).await.data();
+        let token = data["token"].as_str().expect("a login gives a token").to_owned();
+        let id = data["userInfo"]["id"].as_i64().expect("a login gives the user's id");
+        Shopper { api: caller.with_token(&token).with_subject(&id.to_string()), id, name: name.to_owned() }
+    }
+
+    /// A login code of the shopper of this name; each one works once.
+    pub fn code(name: &str) -> String {
+        format!("as:{name}:{}", unique("code"))
+    }
+
+    /// An address that every rule likes.
+    pub fn address_body(&self) -> Value {
+        json!({
+            "name": self.name, "phone": "13800000000", "province": "山东省", "city": "烟台市", "district": "栖霞市",
+            "detail": "果园路 1 号", "is_default": false,
+        })
+    }
+
+    /// A new address of this shopper; its id.
+    pub async fn address(&self) -> i64 {
+        let data = self.api.post("/api/addresses", &self.address_body()).await.data();
+        data["id"].as_i64().expect("an address has an id")
+    }
+
+    /// Orders one product to a new address; the reply's data.
+    pub async fn order(&self, product: i64, quantity: u32) -> Value {
+        let address = self.address().await;
+        self.try_order(product, quantity, address).await.data()
+    }
+
+    /// Orders one product.
+    pub async fn try_order(&self, product: i64, quantity: u32, address: i64) -> Reply {
+        self.send_order(Call::post("/api/orders", &order_body(product, quantity, address))).await
+    }
+
+    pub async fn send_order(&self, call: Call) -> Reply {
+        self.api.send(call).await
+    }
+
+    /// Asks for the payment's parameters.
+    pub async fn prepay(&self, order: &Value) -> Value {
+        let path = format!("/api/orders/{}/pay", order["order_id"]);
+        self.api.send(Call::new(reqwest::Method::POST, &path)).await.data()
+    }
+
+    /// The order as its own page shows it.
+    pub async fn see(&self, order: &Value) -> Value {
+        self.api.get(&format!("/api/orders/{}", order["order_id"])).await.data()
+    }
+}
+
+/// The seed's body of an order.
+pub(crate) fn order_body(product: i64, quantity: u32, address: i64) -> Value {
+    json!({"product_id": product, "quantity": quantity, "address_id": address, "coupon_id": null})
+}

@@ -1,0 +1,69 @@
+//! The controls of this test's wechat-sim (`tests/wechat-sim/controls.rs` documents them).
+
+use serde_json::{Value, json};
+
+use crate::caller::{Call, Caller};
+use crate::process::Process;
+
+/// A running wechat-sim.
+#[derive(Debug)]
+pub struct Wechat {
+    caller: Caller,
+    _process: Process,
+}
+
+impl Wechat {
+    pub(crate) fn new(url: &str, process: Process) -> Wechat {
+        Wechat { caller: Caller::phone(url), _process: process }
+    }
+
+    pub fn url(&self) -> &str {
+        self.caller.base()
+    }
+
+    /// The shopper pays; the shop's answer to the notification comes back.
+    pub async fn pay(&self, out_trade_no: &str) -> Value {
+        self.control("/sim/pay", json!({"out_trade_no": out_trade_no})).await
+    }
+
+    /// The shopper pays with the parameters that the shop handed the phone, checked as WeChat's app checks them.
+    pub async fn pay_with(&self, out_trade_no: &str, parameters: &Value) -> Value {
+        self.control("/sim/pay", json!({"out_trade_no": out_trade_no, "request_payment": parameters})).await
+    }
+
+    /// What paying is refused with, as (status, reason).
+    pub async fn pay_refused(&self, out_trade_no: &str) -> (u16, String) {
+        let reply = self.caller.post("/sim/pay", &json!({"out_trade_no": out_trade_no})).await;
+        assert_ne!(reply.status, 200, "{out_trade_no} could be paid");
+        (reply.status, reply.json()["error"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// One more notification, with these faults (`"wrong_amount"`, …).
+    pub async fn notify(&self, out_trade_no: &str, faults: &[&str]) -> Value {
+        let faults: Vec<Value> = faults.iter().map(|fault| json!({"fault": fault})).collect();
+        self.control("/sim/notify", json!({"out_trade_no": out_trade_no, "faults": faults})).await
+    }
+
+    /// Adds faults.
+    pub async fn misbehave(&self, faults: Value) {
+        self.control("/sim/faults", faults).await;
+    }
+
+    /// Ends all faults.
+    pub async fn behave(&self) {
+        let reply = self.caller.delete("/sim/faults").await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+
+    /// The calls that it received, oldest first, whose path starts with `prefix`.
+    pub async fn calls(&self, prefix: &str) -> Vec<Value> {
+        let reply = self.caller.send(Call::get(&format!("/sim/log?path={prefix}"))).await;
+        reply.json().as_array().cloned().unwrap_or_default()
+    }
+
+    async fn control(&self, path: &str, body: Value) -> Value {
+        let reply = self.caller.post(path, &body).await;
+        assert_eq!(reply.status, 200, "{path} {body}: {}", reply.text());
+        reply.json()
+    }
+}
