@@ -53,7 +53,10 @@ impl Cache {
         let aside = self.root.join("partial").join(flat(entry));
         remove_dir(&aside)?;
         std::fs::create_dir_all(&aside)?;
-        build(&aside)?;
+        if let Err(error) = build(&aside) {
+            remove_dir(&aside)?;
+            return Err(error);
+        }
         let path = self.root.join(entry);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;

@@ -47,7 +47,7 @@ impl Programs {
     pub fn build(context: &Context) -> Result<()> {
         let step = context.progress.step("origin, wechat-sim and demo");
         let mut command = context.command("cargo");
-        command.args(["build", "--locked", "-p", "farmgate-origin", "-p", "farmgate-tests", "--bins"]);
+        command.args(["build", "-p", "farmgate-origin", "-p", "farmgate-tests", "--bins"]);
         process::run(command, &context.log("build")?, &step, &context.stop, BUILD_LIMIT)?;
         step.done("built");
         Ok(())

@@ -45,18 +45,32 @@ struct Source {
 /// Fetches and unpacks, unless the cache has it.
 pub fn provide(context: &Context, step: &Step, suite: Suite, package: &str) -> Result<Unpacked> {
     let release = Release::read()?;
-    let suite = match suite {
-        Suite::Unstable if release.id == "debian" => "unstable",
-        Suite::Unstable => bail!("only Debian has an unstable suite"),
-        Suite::Own => release.codename.as_str(),
-    };
-    let entry = format!("debian/{suite}-{package}");
-    let folder = context.cache.ensure(&entry, step, &context.stop, |folder| {
+    let suite = suite.name(&release)?;
+    let folder = context.cache.ensure(&entry(suite, package), step, &context.stop, |folder| {
         let source = archive(&machine_sources(), &release.codename)
             .ok_or_else(|| anyhow!("/etc/apt names no archive of {}", release.codename))?;
         fetch(context, step, &source, suite, package, folder)
     })?;
     Unpacked::open(&folder.join("root"))
+}
+
+pub fn is_cached(context: &Context, suite: Suite, package: &str) -> bool {
+    let cached = |release: Release| context.cache.find(&entry(suite.name(&release).ok()?, package));
+    Release::read().ok().and_then(cached).is_some()
+}
+
+fn entry(suite: &str, package: &str) -> String {
+    format!("debian/{suite}-{package}")
+}
+
+impl Suite {
+    fn name(self, release: &Release) -> Result<&str> {
+        match self {
+            Self::Unstable if release.id == "debian" => Ok("unstable"),
+            Self::Unstable => bail!("only Debian has an unstable suite"),
+            Self::Own => Ok(&release.codename),
+        }
+    }
 }
 
 fn fetch(

@@ -79,12 +79,14 @@ pub fn provide(context: &Context) -> Result<MysqlServer> {
         }
         context.stop.check()?;
     }
-    let packages = [
+    let mut packages = [
         (Suite::Unstable, "mysql-server-core"),
         (Suite::Own, "mysql-server-core-8.4"),
         (Suite::Own, "mysql-server-core-8.0"),
         (Suite::Own, "mariadb-server-core"),
     ];
+    // What was fetched once is stayed with: it also wrote the data.
+    packages.sort_by_key(|(suite, package)| !debian::is_cached(context, *suite, package));
     for (suite, package) in packages {
         match packaged_server(context, &step, suite, package) {
             Ok(server) => return Ok(server.found(step, "packages in the cache")),
