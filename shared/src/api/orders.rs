@@ -132,7 +132,7 @@ fn merge_lines(lines: &[OrderLine]) -> Result<Vec<OrderLine>, Vec<FieldProblem>>
 }
 
 /// Data of the reply to `POST /api/orders`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreatedOrder {
     pub order_id: OrderId,
@@ -148,7 +148,7 @@ pub struct CreatedOrder {
 }
 
 /// An order in a list and on its own page.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Order {
     pub id: OrderId,
