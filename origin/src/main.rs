@@ -1,1 +1,126 @@
-fn main(){}
+//! Farmgate's origin: the service that owns MySQL and Redis. One binary, a subcommand a role.
+
+mod addresses;
+mod app;
+mod catalog;
+mod clock;
+mod config;
+mod db;
+mod error;
+mod freight;
+mod http;
+mod idempotency;
+mod jobs;
+mod keygen;
+mod orders;
+mod payments;
+mod pictures;
+mod redis;
+mod router;
+mod seed;
+mod serve;
+mod stock;
+mod users;
+mod wechat;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, ensure};
+use clap::{Parser, Subcommand};
+use secrecy::ExposeSecret;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, LogConfig, LogFormat};
+use crate::db::Db;
+
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    /// Settings that differ from the defaults (TOML, the shape of config.default.toml).
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Answers the edge.
+    Serve,
+    /// Runs the jobs: closes unpaid orders, keeps the stock gate.
+    Worker,
+    /// Brings the database's schema up to date.
+    Migrate,
+    /// Loads the demo shop; leaves stock and orders of an earlier load alone.
+    Seed,
+    /// Makes the shop's own keys, once.
+    Keygen {
+        /// Where jwt.pem, jwks.json, origin.env and edge.env go.
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Prints the OpenAPI document.
+    Openapi,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Keygen { dir } => return keygen::run(&dir),
+        Command::Openapi => {
+            println!("{}", router::openapi().to_pretty_json().context("writing the document")?);
+            return Ok(());
+        }
+        _ => {}
+    }
+    let config = Config::load(cli.config.as_deref())?;
+    start_logging(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Serve => serve::serve(config).await,
+            Command::Worker => serve::work(config).await,
+            Command::Migrate => migrate(&config).await,
+            Command::Seed => load_demo_shop(&config).await,
+            Command::Keygen { .. } | Command::Openapi => Ok(()),
+        }
+    })
+}
+
+/// Logs go to stderr; stdout is for what a command was asked to print.
+fn start_logging(config: &LogConfig) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.filter).context("log.filter")?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.format {
+        LogFormat::Text => subscriber.with_ansi(false).init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+    Ok(())
+}
+
+async fn migrate(config: &Config) -> anyhow::Result<()> {
+    let db = database(config)?;
+    db::MIGRATIONS.run(db.pool()).await.context("migrating")?;
+    println!("schema is up to date: {} migrations", db::MIGRATIONS.iter().count());
+    db.close().await;
+    Ok(())
+}
+
+async fn load_demo_shop(config: &Config) -> anyhow::Result<()> {
+    let db = database(config)?;
+    let loaded = seed::run(&db).await?;
+    println!(
+        "demo shop: {} categories, {} products, {} SKUs",
+        loaded.categories, loaded.products, loaded.skus
+    );
+    db.close().await;
+    Ok(())
+}
+
+fn database(config: &Config) -> anyhow::Result<Db> {
+    ensure!(
+        !config.mysql.url.expose_secret().is_empty(),
+        "the setting mysql.url is missing (FARMGATE_MYSQL__URL)"
+    );
+    Db::new(&config.mysql)
+}

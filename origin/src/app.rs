@@ -1,0 +1,68 @@
+//! What every request and job shares, put together once from the settings.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use secrecy::ExposeSecret;
+
+use crate::catalog::Catalog;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::db::Db;
+use crate::db::seal::Seal;
+use crate::http::edge_signature::EdgeGuard;
+use crate::orders::turns::Turns;
+use crate::redis::Redis;
+use crate::stock::gate::Gate;
+use crate::users::session::Sessions;
+use crate::wechat::client::PayClient;
+use crate::wechat::login::WechatLogin;
+use crate::wechat::notify::NotifyOpener;
+
+/// The process's parts.
+#[derive(Debug)]
+pub struct App {
+    pub config: Config,
+    pub clock: Arc<dyn Clock>,
+    pub db: Db,
+    pub gate: Gate,
+    pub catalog: Catalog,
+    pub sessions: Sessions,
+    pub seal: Seal,
+    pub edge: EdgeGuard,
+    pub wechat_login: WechatLogin,
+    pub pay: PayClient,
+    pub notify: NotifyOpener,
+    pub order_turns: Turns,
+}
+
+impl App {
+    /// Puts the parts together. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// One that names the setting at fault.
+    pub fn new(config: Config) -> anyhow::Result<Arc<App>> {
+        config.check_for_serving()?;
+        // Both rustls users (sqlx, reqwest) take the process's provider; a second call finds it installed.
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            let installed = rustls::crypto::ring::default_provider().install_default();
+            installed.map_err(|_| anyhow::anyhow!("another TLS provider came first"))?;
+        }
+        let redis = Redis::new(&config.redis)?;
+        let jwt = &config.jwt;
+        Ok(Arc::new(App {
+            clock: Arc::new(SystemClock),
+            db: Db::new(&config.mysql)?,
+            gate: Gate::new(redis.clone()),
+            catalog: Catalog::default(),
+            sessions: Sessions::load(&jwt.private_key_file, &jwt.kid, jwt.ttl_seconds).context("jwt")?,
+            seal: Seal::new(config.crypto.data_keys.expose_secret())?,
+            edge: EdgeGuard::new(config.edge.keys()?, config.edge.max_skew_seconds, redis),
+            wechat_login: WechatLogin::new(&config.wechat)?,
+            pay: PayClient::new(&config.pay, &config.wechat.appid, &config.orders.description)?,
+            notify: NotifyOpener::new(config.pay.api_v3_key.expose_secret())?,
+            order_turns: Turns::default(),
+            config,
+        }))
+    }
+}

@@ -1,0 +1,301 @@
+//! Every setting, read once. `config.default.toml` is compiled in and is the reference; a file and the environment
+//! come over it. What is read here is checked here: a process that starts has all that it needs.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use farmgate_shared::edge_auth::EdgeKey;
+use farmgate_shared::money::Fen;
+use figment::Figment;
+use figment::providers::{Env, Format, Toml};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+const DEFAULTS: &str = include_str!("../config.default.toml");
+
+/// All settings; the sections and keys are those of `config.default.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub environment: Environment,
+    pub http: HttpConfig,
+    pub mysql: MysqlConfig,
+    pub redis: RedisConfig,
+    pub jwt: JwtConfig,
+    pub edge: EdgeConfig,
+    pub crypto: CryptoConfig,
+    pub wechat: WechatConfig,
+    pub pay: PayConfig,
+    pub orders: OrdersConfig,
+    pub freight: FreightConfig,
+    pub catalog: CatalogConfig,
+    pub worker: WorkerConfig,
+    pub log: LogConfig,
+}
+
+/// Where this process runs. Anything but development refuses weak secrets and plain HTTP towards WeChat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Environment {
+    Development,
+    Staging,
+    Production,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpConfig {
+    pub listen: SocketAddr,
+    pub public_url: String,
+    pub request_timeout_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MysqlConfig {
+    pub url: SecretString,
+    pub max_connections: u32,
+    pub acquire_timeout_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisConfig {
+    pub url: SecretString,
+    pub prefix: String,
+    pub response_timeout_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JwtConfig {
+    pub private_key_file: PathBuf,
+    pub kid: String,
+    pub ttl_seconds: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EdgeConfig {
+    pub keys: SecretString,
+    pub max_skew_seconds: u64,
+}
+
+impl EdgeConfig {
+    /// The keys that an edge may sign with.
+    ///
+    /// # Errors
+    /// When none is given or one is malformed or short.
+    pub fn keys(&self) -> anyhow::Result<Vec<EdgeKey>> {
+        EdgeKey::parse_list(self.keys.expose_secret()).context("edge.keys")
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CryptoConfig {
+    pub data_keys: SecretString,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WechatConfig {
+    pub appid: String,
+    pub secret: SecretString,
+    pub base_url: String,
+    pub timeout_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PayConfig {
+    pub mchid: String,
+    pub merchant_serial: String,
+    pub merchant_private_key_file: PathBuf,
+    pub api_v3_key: SecretString,
+    pub platform_keys: String,
+    pub base_url: String,
+    pub notify_url: String,
+    pub timeout_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrdersConfig {
+    pub pay_window_seconds: u32,
+    pub description: String,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FreightConfig {
+    flat_fen: i64,
+    free_from_fen: i64,
+}
+
+impl FreightConfig {
+    /// What delivering one order costs.
+    pub fn flat(self) -> Fen {
+        Fen(self.flat_fen)
+    }
+
+    /// The goods' sum from which delivery is free.
+    pub fn free_from(self) -> Fen {
+        Fen(self.free_from_fen)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CatalogConfig {
+    refresh_ms: u64,
+}
+
+impl CatalogConfig {
+    pub fn refresh(&self) -> Duration {
+        Duration::from_millis(self.refresh_ms)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerConfig {
+    interval_ms: u64,
+}
+
+impl WorkerConfig {
+    pub fn interval(&self) -> Duration {
+        Duration::from_millis(self.interval_ms)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogConfig {
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Config {
+    /// Reads the defaults, then `file`, then the environment.
+    ///
+    /// # Errors
+    /// When the file cannot be read, a key is unknown or a value has the wrong type.
+    pub fn load(file: Option<&Path>) -> anyhow::Result<Config> {
+        let mut figment = Figment::from(Toml::string(DEFAULTS));
+        if let Some(file) = file {
+            ensure!(file.is_file(), "the configuration file {} does not exist", file.display());
+            figment = figment.merge(Toml::file(file));
+        }
+        figment.merge(Env::prefixed("FARMGATE_").split("__")).extract().context("reading the settings")
+    }
+
+    /// Checks what serving needs and no type can say.
+    ///
+    /// # Errors
+    /// One that names the first setting that is missing, weak or wrong.
+    pub fn check_for_serving(&self) -> anyhow::Result<()> {
+        let required = [
+            ("mysql.url", self.mysql.url.expose_secret()),
+            ("redis.url", self.redis.url.expose_secret()),
+            ("redis.prefix", self.redis.prefix.as_str()),
+            ("jwt.kid", self.jwt.kid.as_str()),
+            ("edge.keys", self.edge.keys.expose_secret()),
+            ("crypto.data_keys", self.crypto.data_keys.expose_secret()),
+            ("wechat.appid", self.wechat.appid.as_str()),
+            ("wechat.secret", self.wechat.secret.expose_secret()),
+            ("pay.mchid", self.pay.mchid.as_str()),
+            ("pay.merchant_serial", self.pay.merchant_serial.as_str()),
+            ("pay.platform_keys", self.pay.platform_keys.as_str()),
+            ("pay.notify_url", self.pay.notify_url.as_str()),
+        ];
+        for (name, value) in required {
+            ensure!(!value.trim().is_empty(), "the setting {name} is missing ({})", variable(name));
+        }
+        for (name, value) in [
+            ("jwt.private_key_file", &self.jwt.private_key_file),
+            ("pay.merchant_private_key_file", &self.pay.merchant_private_key_file),
+        ] {
+            ensure!(value.is_file(), "the setting {name} ({}) names no file", variable(name));
+        }
+        ensure!(
+            self.pay.api_v3_key.expose_secret().len() == 32,
+            "the setting pay.api_v3_key ({}) must have 32 bytes",
+            variable("pay.api_v3_key")
+        );
+        ensure!(
+            (1..=127).contains(&self.orders.description.len()),
+            "the setting orders.description must have 1 to 127 bytes (WeChat's limit)"
+        );
+        ensure!(self.orders.pay_window_seconds >= 60, "orders.pay_window_seconds must be at least 60");
+        ensure!(self.freight.flat_fen >= 0 && self.freight.free_from_fen >= 0, "freight cannot be negative");
+        if self.environment != Environment::Development {
+            self.check_for_public_use()?;
+        }
+        Ok(())
+    }
+
+    fn check_for_public_use(&self) -> anyhow::Result<()> {
+        for (name, url) in [
+            ("wechat.base_url", &self.wechat.base_url),
+            ("pay.base_url", &self.pay.base_url),
+            ("pay.notify_url", &self.pay.notify_url),
+            ("http.public_url", &self.http.public_url),
+        ] {
+            ensure!(url.starts_with("https://"), "outside development {name} must be https");
+        }
+        ensure!(!self.pay.notify_url.contains('?'), "pay.notify_url must have no query (WeChat's rule)");
+        for (name, secret) in
+            [("wechat.secret", &self.wechat.secret), ("pay.api_v3_key", &self.pay.api_v3_key)]
+        {
+            let secret = secret.expose_secret();
+            let letters: std::collections::HashSet<char> = secret.chars().collect();
+            if secret.len() < 16 || letters.len() < 8 {
+                bail!("outside development the secret {name} must not be short or a placeholder");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The environment variable of a setting.
+fn variable(name: &str) -> String {
+    format!("FARMGATE_{}", name.replace('.', "__").to_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_name_every_setting_and_no_secret() {
+        let config: Config = Figment::from(Toml::string(DEFAULTS)).extract().unwrap();
+        assert_eq!(config.environment, Environment::Development);
+        assert!(config.edge.keys.expose_secret().is_empty());
+        let error = config.check_for_serving().unwrap_err().to_string();
+        assert!(error.contains("mysql.url") && error.contains("FARMGATE_MYSQL__URL"), "{error}");
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_refused() {
+        let misspelt = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string("[http]\nlisten_on = \"x\""));
+        assert!(misspelt.extract::<Config>().is_err());
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        let set =
+            Figment::from(Toml::string(DEFAULTS)).merge(Toml::string("[wechat]\nsecret = \"hush-hush\""));
+        let config: Config = set.extract().unwrap();
+        assert!(!format!("{config:?}").contains("hush-hush"));
+    }
+}

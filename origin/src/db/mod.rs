@@ -1,0 +1,193 @@
+//! The door to MySQL: one pool, and one way to run a transaction. Statements stand in each domain's `store.rs`.
+
+pub mod seal;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_core::future::BoxFuture;
+use secrecy::ExposeSecret;
+use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
+use sqlx::{Executor, MySql, MySqlConnection, MySqlPool};
+
+use crate::config::MysqlConfig;
+
+/// The schema's migrations, compiled in.
+pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
+
+/// How often a transaction that lost a deadlock or waited too long is tried anew.
+const MAX_ATTEMPTS: u32 = 5;
+
+/// The pool. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Db {
+    pool: MySqlPool,
+}
+
+impl Db {
+    /// Prepares a pool; the first connection is made when it is needed, so that a process can start while MySQL
+    /// is away.
+    ///
+    /// # Errors
+    /// When the URL cannot be read.
+    pub fn new(config: &MysqlConfig) -> anyhow::Result<Db> {
+        let options: MySqlConnectOptions =
+            config.url.expose_secret().parse().context("mysql.url is not a MySQL URL")?;
+        let pool = MySqlPoolOptions::new()
+            .max_connections(config.max_connections)
+            .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms))
+            // A ping before each use would double the trips of a one-statement read; a dead connection shows itself.
+            .test_before_acquire(false)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    // Gap locks of REPEATABLE READ would let neighbours' inserts deadlock; nothing here relies on them.
+                    connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+                    Ok(())
+                })
+            })
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    // sqlx's begin() is not cancel-safe on MySQL: a dropped request may leave a transaction open here.
+                    connection.execute("ROLLBACK").await?;
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with(options);
+        Ok(Db { pool })
+    }
+
+    /// For single statements that need no transaction.
+    pub fn pool(&self) -> &MySqlPool {
+        &self.pool
+    }
+
+    /// Runs `work` in a transaction and commits. A deadlock or lock time-out rolls back and runs `work` again, so it
+    /// must bear being run twice and must call nothing but MySQL. It runs in a task of its own: a client that hangs
+    /// up cannot stop it half-way.
+    ///
+    /// # Errors
+    /// What `work` returned; [`TransactionError::CommitUnknown`] when the connection broke during COMMIT, so that
+    /// nobody can say yet whether it happened.
+    pub async fn transaction<T, E, F>(&self, name: &'static str, work: F) -> Result<T, TransactionError<E>>
+    where
+        T: Send + 'static,
+        E: Retryable,
+        F: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
+    {
+        let pool = self.pool.clone();
+        let task = tokio::spawn(async move {
+            let mut attempt = 1;
+            loop {
+                match attempt_once(&pool, &work).await {
+                    Err(TransactionError::Failed(error))
+                        if attempt < MAX_ATTEMPTS && error.database().is_some_and(is_contention) =>
+                    {
+                        tracing::debug!(name, attempt, "transaction lost a lock, trying again");
+                        attempt += 1;
+                    }
+                    result => return result,
+                }
+            }
+        });
+        match task.await {
+            Ok(result) => result,
+            // The task is never aborted, so this is a panic: it belongs to the caller.
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+
+    /// Closes every connection, waiting for those in use.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+async fn attempt_once<T, E, F>(pool: &MySqlPool, work: &F) -> Result<T, TransactionError<E>>
+where
+    E: Retryable,
+    F: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, E>>,
+{
+    let failed = |error: sqlx::Error| TransactionError::Failed(E::from(error));
+    let mut transaction = pool.begin().await.map_err(failed)?;
+    match work(&mut transaction).await {
+        Ok(value) => match transaction.commit().await {
+            Ok(()) => Ok(value),
+            // The server answered: it did not commit.
+            Err(error @ sqlx::Error::Database(_)) => Err(failed(error)),
+            Err(error) => Err(TransactionError::CommitUnknown(error)),
+        },
+        Err(error) => {
+            // If this fails the connection is broken, and the server rolls back by itself.
+            if let Err(rollback) = transaction.rollback().await {
+                tracing::debug!(%rollback, "rollback on a broken connection");
+            }
+            Err(TransactionError::Failed(error))
+        }
+    }
+}
+
+/// An error that may stem from the database.
+pub trait Retryable: From<sqlx::Error> + Send + 'static {
+    /// The database's error, if it is one.
+    fn database(&self) -> Option<&sqlx::Error>;
+}
+
+impl Retryable for sqlx::Error {
+    fn database(&self) -> Option<&sqlx::Error> {
+        Some(self)
+    }
+}
+
+/// Why a transaction did not end well.
+#[derive(Debug)]
+pub enum TransactionError<E> {
+    /// It was rolled back.
+    Failed(E),
+    /// The connection broke during COMMIT: it may or may not have happened.
+    CommitUnknown(sqlx::Error),
+}
+
+impl<E: From<sqlx::Error>> TransactionError<E> {
+    /// For callers to whom an unknown outcome is one more database error, since their work may be repeated.
+    pub fn flatten(self) -> E {
+        match self {
+            TransactionError::Failed(error) => error,
+            TransactionError::CommitUnknown(error) => E::from(error),
+        }
+    }
+}
+
+/// Deadlock (1213) or lock wait time-out (1205).
+pub fn is_contention(error: &sqlx::Error) -> bool {
+    matches!(mysql_number(error), Some(1213 | 1205))
+}
+
+/// The server is going down (1053), refuses connections (1040) or is read-only after a failover (1290, 1836).
+pub fn is_shutdown(error: &sqlx::Error) -> bool {
+    matches!(mysql_number(error), Some(1053 | 1040 | 1290 | 1836))
+}
+
+/// A unique key already holds this value (1062).
+pub fn is_duplicate(error: &sqlx::Error) -> bool {
+    mysql_number(error) == Some(1062)
+}
+
+fn mysql_number(error: &sqlx::Error) -> Option<u16> {
+    let database = error.as_database_error()?;
+    database
+        .try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
+        .map(sqlx::mysql::MySqlDatabaseError::number)
+}
+
+/// `(?, ?, …)` lists of bound values, for `IN (…)`.
+pub fn push_list<'a, T>(query: &mut sqlx::QueryBuilder<MySql>, values: impl IntoIterator<Item = T>)
+where
+    T: 'a + sqlx::Encode<'a, MySql> + sqlx::Type<MySql> + Send,
+{
+    query.push("(");
+    let mut list = query.separated(", ");
+    for value in values {
+        list.push_bind(value);
+    }
+    query.push(")");
+}

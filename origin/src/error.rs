@@ -1,0 +1,72 @@
+//! How a failure becomes a reply. A domain's error turns into an [`ApiError`]; the outermost layer
+//! ([`crate::http::replies`]) writes its body with the request's id and logs it, once.
+
+use std::sync::Arc;
+
+use axum::response::{IntoResponse, Response};
+use farmgate_shared::problem::{FieldProblem, Problem};
+use http::StatusCode;
+
+/// A failed request: what the client is told, and what the log is told besides.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    pub problem: Problem,
+    pub details: Vec<FieldProblem>,
+    /// For the log only; never sent.
+    pub cause: Option<Arc<anyhow::Error>>,
+}
+
+impl ApiError {
+    /// A problem with its field-by-field details.
+    pub fn fields(details: Vec<FieldProblem>) -> ApiError {
+        ApiError { problem: Problem::InvalidParameter, details, cause: None }
+    }
+
+    /// A problem with what led to it, for the log.
+    pub fn caused(problem: Problem, cause: impl Into<anyhow::Error>) -> ApiError {
+        ApiError { problem, details: Vec::new(), cause: Some(Arc::new(cause.into())) }
+    }
+}
+
+impl From<Problem> for ApiError {
+    fn from(problem: Problem) -> ApiError {
+        ApiError { problem, details: Vec::new(), cause: None }
+    }
+}
+
+/// The database's errors: what will pass by itself is a 503, the rest is our fault.
+impl From<sqlx::Error> for ApiError {
+    fn from(error: sqlx::Error) -> ApiError {
+        let passing = matches!(
+            error,
+            sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::Io(_)
+                | sqlx::Error::WorkerCrashed
+        ) || crate::db::is_contention(&error)
+            || crate::db::is_shutdown(&error);
+        ApiError::caused(if passing { Problem::Unavailable } else { Problem::Internal }, error)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// What a handler returns.
+pub type ApiResult<T> = Result<axum::Json<farmgate_shared::api::Reply<T>>, ApiError>;
+
+/// A successful reply with the standard message.
+pub fn ok<T>(data: T) -> ApiResult<T> {
+    ok_with("成功", data)
+}
+
+/// A successful reply with a message of its own.
+pub fn ok_with<T>(message: &str, data: T) -> ApiResult<T> {
+    Ok(axum::Json(farmgate_shared::api::Reply::new(message, data)))
+}

@@ -1,0 +1,138 @@
+//! Writes that may arrive twice. Promises that of any number of requests with one key, one has an effect, and all get
+//! its reply: the reply is stored with a hash of the body in the effect's own transaction. A client that sends no key
+//! is guarded against its own double tap for a few seconds.
+
+mod store;
+
+use farmgate_shared::ids::UserId;
+use ring::digest::{SHA256, digest};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::{MySqlConnection, MySqlPool};
+use time::{Duration, OffsetDateTime};
+
+use crate::db::is_duplicate;
+
+/// Two equal requests without a key, closer than this, are one tap of a nervous finger.
+const DOUBLE_TAP: Duration = Duration::seconds(5);
+
+/// One keyed write.
+#[derive(Clone, Debug)]
+pub struct Keyed {
+    user: UserId,
+    key: String,
+    body_hash: Vec<u8>,
+    /// Made up from the body, since the client sent none.
+    implicit: bool,
+}
+
+/// Whether the effect is still to be had.
+#[derive(Debug)]
+pub enum Start<T> {
+    /// Nobody was here before: do it, then [`finish`].
+    First,
+    /// It was done: this was the reply.
+    Done(T),
+}
+
+/// Why a keyed write cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum IdempotencyError {
+    #[error("the key was used with another body")]
+    Reused,
+    #[error("the stored reply cannot be read")]
+    Reply(#[source] serde_json::Error),
+    #[error("the key was taken without a reply")]
+    NoReply,
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+impl Keyed {
+    /// `operation` is method and path; `body` is what was understood of the request, so that white space and the
+    /// order of fields make no difference.
+    ///
+    /// # Errors
+    /// When the body cannot be written as JSON, which has no case.
+    pub fn new(
+        user: UserId,
+        key: Option<String>,
+        operation: &str,
+        body: &impl Serialize,
+    ) -> Result<Keyed, IdempotencyError> {
+        let body = serde_json::to_string(body).map_err(IdempotencyError::Reply)?;
+        let hash = digest(&SHA256, format!("{operation}\n{body}").as_bytes()).as_ref().to_vec();
+        let implicit = key.is_none();
+        // A client's key has at most 64 characters of [A-Za-z0-9_-], so the colon keeps the two kinds apart.
+        let key = key.unwrap_or_else(|| format!("auto:{}", farmgate_shared::edge_auth::hex(&hash)));
+        Ok(Keyed { user, key, body_hash: hash, implicit })
+    }
+
+    /// Whose write this is.
+    pub fn user(&self) -> UserId {
+        self.user
+    }
+
+    /// The earlier reply, if there is one: asked before anything that could refuse a repetition.
+    ///
+    /// # Errors
+    /// [`IdempotencyError::Reused`].
+    pub async fn earlier_reply<T: DeserializeOwned>(
+        &self,
+        pool: &MySqlPool,
+        now: OffsetDateTime,
+    ) -> Result<Option<T>, IdempotencyError> {
+        match store::find(pool, self.user, &self.key).await? {
+            Some(row) if !self.is_stale(&row, now) => self.reply_of(row).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes the key in the effect's transaction. A request with the same key that came first makes this one wait
+    /// for its COMMIT and then see its reply.
+    ///
+    /// # Errors
+    /// [`IdempotencyError::Reused`].
+    pub async fn start<T: DeserializeOwned>(
+        &self,
+        connection: &mut MySqlConnection,
+        now: OffsetDateTime,
+    ) -> Result<Start<T>, IdempotencyError> {
+        match store::insert(connection, self.user, &self.key, &self.body_hash, now).await {
+            Ok(()) => return Ok(Start::First),
+            Err(error) if is_duplicate(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let row = store::lock(connection, self.user, &self.key).await?;
+        if self.is_stale(&row, now) {
+            store::renew(connection, self.user, &self.key, now).await?;
+            return Ok(Start::First);
+        }
+        self.reply_of(row).map(Start::Done)
+    }
+
+    /// Stores the reply in the effect's transaction.
+    ///
+    /// # Errors
+    /// When MySQL is away.
+    pub async fn finish(
+        &self,
+        connection: &mut MySqlConnection,
+        reply: &impl Serialize,
+    ) -> Result<(), IdempotencyError> {
+        let reply = serde_json::to_string(reply).map_err(IdempotencyError::Reply)?;
+        Ok(store::set_reply(connection, self.user, &self.key, &reply).await?)
+    }
+
+    fn is_stale(&self, row: &store::KeyRow, now: OffsetDateTime) -> bool {
+        self.implicit && now - row.created_at > DOUBLE_TAP
+    }
+
+    fn reply_of<T: DeserializeOwned>(&self, row: store::KeyRow) -> Result<T, IdempotencyError> {
+        if row.body_hash != self.body_hash {
+            return Err(IdempotencyError::Reused);
+        }
+        let reply = row.reply.ok_or(IdempotencyError::NoReply)?;
+        serde_json::from_str(&reply).map_err(IdempotencyError::Reply)
+    }
+}

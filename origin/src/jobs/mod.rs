@@ -1,0 +1,41 @@
+//! What `farmgate-origin worker` does, round after round. Each job may be run by several workers at once and may be
+//! cut off anywhere: what it changes goes through the same conditional updates as everything else.
+
+mod close_overdue;
+
+use std::sync::Arc;
+
+use crate::app::App;
+use crate::stock;
+
+/// Runs rounds until `stop` resolves. A job that fails says so and is tried in the next round.
+pub async fn run(app: Arc<App>, stop: impl Future<Output = ()>) {
+    let mut stop = std::pin::pin!(stop);
+    let mut pause = tokio::time::interval(app.config.worker.interval());
+    pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tracing::info!("worker ready");
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            _ = pause.tick() => round(&app).await,
+        }
+    }
+}
+
+/// One round of every job.
+pub async fn round(app: &Arc<App>) {
+    match stock::service::rebuild_gate_if_lost(app).await {
+        Ok(true) => tracing::info!("the stock gate was built anew"),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(error = format!("{error:#}"), "the stock gate could not be looked at"),
+    }
+    match close_overdue::run(app).await {
+        Ok(0) => {}
+        Ok(closed) => tracing::info!(closed, "overdue orders closed"),
+        Err(error) => tracing::warn!(error = format!("{error:#}"), "overdue orders could not be listed"),
+    }
+    match stock::service::mirror_into_products(app).await {
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "products.stock could not be brought up to date"),
+    }
+}

@@ -1,0 +1,68 @@
+//! `/api/orders`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use farmgate_shared::api::orders::{CreateOrder, CreatedOrder, Order, OrderQuery};
+use farmgate_shared::api::{Page, Reply};
+use farmgate_shared::ids::OrderId;
+use farmgate_shared::problem::ProblemBody;
+
+use super::service;
+use crate::app::App;
+use crate::error::{ApiError, ApiResult, ok, ok_with};
+use crate::http::extract::{IdempotencyKey, PathId, QueryText, ValidJson};
+use crate::http::user::CurrentUser;
+
+/// Makes an order and holds its stock until it is paid or its time is over.
+#[utoipa::path(post, path = "/api/orders", tag = "order", security(("token" = [])), request_body = CreateOrder,
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 64 of [A-Za-z0-9_-]")), responses(
+    (status = 200, body = Reply<CreatedOrder>),
+    (status = 400, body = ProblemBody),
+    (status = 401, body = ProblemBody),
+    (status = 404, body = ProblemBody, description = "product_not_found, address_not_found, coupon_not_found"),
+    (status = 409, body = ProblemBody, description = "out_of_stock"),
+    (status = 422, body = ProblemBody, description = "idempotency_key_reused"),
+))]
+pub async fn create_order(
+    State(app): State<Arc<App>>,
+    CurrentUser(user): CurrentUser,
+    IdempotencyKey(key): IdempotencyKey,
+    ValidJson(body): ValidJson<CreateOrder>,
+) -> ApiResult<CreatedOrder> {
+    ok_with("下单成功", service::place(&app, user, key, body).await?)
+}
+
+/// The shopper's orders, the newest first.
+#[utoipa::path(get, path = "/api/orders", tag = "order", security(("token" = [])), params(
+    ("page" = Option<u32>, Query, description = "from 1"),
+    ("size" = Option<u32>, Query, description = "1 to 100, 20 by default"),
+    ("status" = Option<u8>, Query, description = "0 to 6"),
+), responses(
+    (status = 200, body = Reply<Page<Order>>),
+    (status = 400, body = ProblemBody),
+    (status = 401, body = ProblemBody),
+))]
+pub async fn list_orders(
+    State(app): State<Arc<App>>,
+    CurrentUser(user): CurrentUser,
+    QueryText(query): QueryText,
+) -> ApiResult<Page<Order>> {
+    let query = OrderQuery::parse(&query).map_err(ApiError::fields)?;
+    ok(service::list(&app, user, query).await?)
+}
+
+/// One order.
+#[utoipa::path(get, path = "/api/orders/{id}", tag = "order", security(("token" = [])),
+    params(("id" = i64, Path)), responses(
+    (status = 200, body = Reply<Order>),
+    (status = 401, body = ProblemBody),
+    (status = 404, body = ProblemBody, description = "order_not_found"),
+))]
+pub async fn get_order(
+    State(app): State<Arc<App>>,
+    CurrentUser(user): CurrentUser,
+    PathId(id): PathId<OrderId>,
+) -> ApiResult<Order> {
+    ok(service::get(&app, user, id).await?)
+}

@@ -1,0 +1,229 @@
+//! SQL of `orders` and `order_items`.
+
+use farmgate_shared::api::orders::OrderQuery;
+use farmgate_shared::ids::{OrderId, OrderNo, UserId};
+use sqlx::types::Json;
+use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder};
+use time::OffsetDateTime;
+
+use super::model::{Status, Sums, line_amount};
+use crate::catalog::service::Offer;
+use crate::db::push_list;
+
+/// `delivery_address`: the JSON column holds a sealed value.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub struct SealedAddress {
+    pub sealed: String,
+}
+
+#[derive(Debug, FromRow)]
+pub struct OrderRow {
+    pub id: i64,
+    pub order_no: String,
+    pub status: i8,
+    pub total_fen: i64,
+    pub discount_fen: i64,
+    pub actual_fen: i64,
+    pub delivery_fee_fen: i64,
+    pub delivery_address: Json<SealedAddress>,
+    pub remark: String,
+    pub created_at: OffsetDateTime,
+    pub pay_deadline: OffsetDateTime,
+    pub payment_time: Option<OffsetDateTime>,
+}
+
+#[derive(Debug, FromRow)]
+pub struct ItemRow {
+    pub order_id: i64,
+    pub sku_id: i64,
+    pub product_id: i64,
+    pub name: String,
+    pub image: String,
+    pub specifications: String,
+    pub price_fen: i64,
+    pub quantity: i32,
+    pub amount_fen: i64,
+}
+
+/// The columns of [`OrderRow`].
+macro_rules! order_columns {
+    () => {
+        "id, order_no, status, CAST(total_amount * 100 AS SIGNED) AS total_fen, \
+         CAST(discount_amount * 100 AS SIGNED) AS discount_fen, \
+         CAST(actual_amount * 100 AS SIGNED) AS actual_fen, \
+         CAST(delivery_fee * 100 AS SIGNED) AS delivery_fee_fen, delivery_address, \
+         COALESCE(remark, '') AS remark, created_at, pay_deadline, payment_time"
+    };
+}
+
+/// A new order, awaiting payment.
+#[derive(Debug)]
+pub struct NewOrder<'a> {
+    pub order_no: &'a OrderNo,
+    pub user: UserId,
+    pub sums: Sums,
+    pub address_sealed: &'a str,
+    pub remark: &'a str,
+    pub created_at: OffsetDateTime,
+    pub pay_deadline: OffsetDateTime,
+}
+
+pub async fn insert(connection: &mut MySqlConnection, order: &NewOrder<'_>) -> Result<OrderId, sqlx::Error> {
+    let done = sqlx::query(
+        "INSERT INTO orders (order_no, user_id, total_amount, discount_amount, actual_amount, status, \
+         delivery_address, delivery_fee, remark, created_at, pay_deadline) \
+         VALUES (?, ?, ? / 100, ? / 100, ? / 100, ?, ?, ? / 100, ?, ?, ?)",
+    )
+    .bind(order.order_no.as_str())
+    .bind(order.user.0)
+    .bind(order.sums.total.0)
+    .bind(order.sums.discount.0)
+    .bind(order.sums.actual.0)
+    .bind(Status::AwaitingPayment.number())
+    .bind(Json(SealedAddress { sealed: order.address_sealed.to_owned() }))
+    .bind(order.sums.delivery.0)
+    .bind(order.remark)
+    .bind(order.created_at)
+    .bind(order.pay_deadline)
+    .execute(connection)
+    .await?;
+    Ok(OrderId(i64::try_from(done.last_insert_id()).map_err(|error| sqlx::Error::Decode(error.into()))?))
+}
+
+pub async fn insert_items(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+    offers: &[Offer],
+) -> Result<(), sqlx::Error> {
+    let mut query = QueryBuilder::new(
+        "INSERT INTO order_items (order_id, sku_id, product_id, name, image, specifications, price_fen, quantity, \
+         amount_fen) ",
+    );
+    query.push_values(offers, |mut row, offer| {
+        row.push_bind(order.0)
+            .push_bind(offer.sku_id.0)
+            .push_bind(offer.product_id.0)
+            .push_bind(offer.name.clone())
+            .push_bind(offer.image.clone())
+            .push_bind(offer.specifications.clone())
+            .push_bind(offer.price.0)
+            .push_bind(offer.quantity.get())
+            // The sums were computed from the same lines, so this one fits.
+            .push_bind(line_amount(offer).map(|amount| amount.0));
+    });
+    query.build().execute(connection).await?;
+    Ok(())
+}
+
+pub async fn find(pool: &MySqlPool, user: UserId, id: OrderId) -> Result<Option<OrderRow>, sqlx::Error> {
+    sqlx::query_as(concat!("SELECT ", order_columns!(), " FROM orders WHERE id = ? AND user_id = ?"))
+        .bind(id.0)
+        .bind(user.0)
+        .fetch_optional(pool)
+        .await
+}
+
+/// The id of an order by its number, whoever's it is.
+pub async fn find_id(pool: &MySqlPool, order_no: &OrderNo) -> Result<Option<OrderId>, sqlx::Error> {
+    let id: Option<i64> = sqlx::query_scalar("SELECT id FROM orders WHERE order_no = ?")
+        .bind(order_no.as_str())
+        .fetch_optional(pool)
+        .await?;
+    Ok(id.map(OrderId))
+}
+
+pub async fn count(pool: &MySqlPool, user: UserId, status: Option<u8>) -> Result<i64, sqlx::Error> {
+    let mut query = QueryBuilder::new("SELECT COUNT(*) FROM orders WHERE user_id = ");
+    query.push_bind(user.0);
+    if let Some(status) = status {
+        query.push(" AND status = ").push_bind(status);
+    }
+    query.build_query_scalar().fetch_one(pool).await
+}
+
+/// One page, the newest first. The ids of the page are found in the index alone before any row is read.
+pub async fn list(pool: &MySqlPool, user: UserId, wanted: OrderQuery) -> Result<Vec<OrderRow>, sqlx::Error> {
+    let mut query = QueryBuilder::new(concat!(
+        "SELECT ",
+        order_columns!(),
+        " FROM orders JOIN (SELECT id AS page_id \
+         FROM orders WHERE user_id = "
+    ));
+    query.push_bind(user.0);
+    if let Some(status) = wanted.status {
+        query.push(" AND status = ").push_bind(status);
+    }
+    query.push(" ORDER BY id DESC LIMIT ").push_bind(wanted.paging.size);
+    query.push(" OFFSET ").push_bind(wanted.paging.offset());
+    query.push(") page ON page.page_id = orders.id ORDER BY orders.id DESC");
+    query.build_query_as().fetch_all(pool).await
+}
+
+/// The lines of some orders, in SKU order.
+pub async fn items(
+    pool: &MySqlPool,
+    orders: impl IntoIterator<Item = OrderId>,
+) -> Result<Vec<ItemRow>, sqlx::Error> {
+    let mut query = QueryBuilder::new(
+        "SELECT order_id, sku_id, product_id, name, image, specifications, price_fen, quantity, amount_fen \
+         FROM order_items WHERE order_id IN ",
+    );
+    push_list(&mut query, orders.into_iter().map(|order| order.0));
+    query.push(" ORDER BY order_id, sku_id");
+    query.build_query_as().fetch_all(pool).await
+}
+
+/// SKU and quantity of an order's lines, in SKU order, within a transaction.
+pub async fn lines(connection: &mut MySqlConnection, order: OrderId) -> Result<Vec<(i64, u32)>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT sku_id, CAST(quantity AS UNSIGNED) FROM order_items WHERE order_id = ? ORDER BY sku_id",
+    )
+    .bind(order.0)
+    .fetch_all(connection)
+    .await
+}
+
+/// I3: leaves `from` once. False when the order is not in that state.
+pub async fn change_status(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+    from: Status,
+    to: Status,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query("UPDATE orders SET status = ? WHERE id = ? AND status = ?")
+        .bind(to.number())
+        .bind(order.0)
+        .bind(from.number())
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// `payment_method` 1 is WeChat Pay.
+pub async fn set_payment(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+    paid_at: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE orders SET payment_method = 1, payment_time = ? WHERE id = ?")
+        .bind(paid_at)
+        .bind(order.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Orders that await payment past their deadline, the oldest first.
+pub async fn overdue(
+    pool: &MySqlPool,
+    now: OffsetDateTime,
+    most: u32,
+) -> Result<Vec<(i64, String)>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT id, order_no FROM orders WHERE status = 0 AND pay_deadline < ? ORDER BY pay_deadline LIMIT ?",
+    )
+    .bind(now)
+    .bind(most)
+    .fetch_all(pool)
+    .await
+}

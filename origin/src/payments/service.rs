@@ -1,0 +1,265 @@
+//! Use cases of payments.
+
+use std::sync::Arc;
+
+use farmgate_shared::api::payments::PaymentParams;
+use farmgate_shared::ids::{OrderId, OrderNo, UserId};
+use farmgate_shared::problem::Problem;
+use http::HeaderMap;
+use serde::Deserialize;
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
+
+use super::store::{self, PaymentRow};
+use crate::app::App;
+use crate::db::TransactionError;
+use crate::error::ApiError;
+use crate::orders::service::OrderError;
+use crate::wechat::client::{PayError, Refusal, TradeState, Transaction};
+use crate::wechat::notify::{Notification, NotifyError};
+use crate::wechat::sign::SignError;
+use crate::{orders, users};
+
+/// WeChat keeps a prepay_id for two hours; one that is nearly over is asked for anew with the same request.
+const PREPAY_ID_LIFE: Duration = Duration::minutes(110);
+
+impl From<PayError> for ApiError {
+    fn from(error: PayError) -> ApiError {
+        let problem = match &error {
+            PayError::Unreachable(_) | PayError::Unverified(_) | PayError::Malformed(_) => {
+                Problem::WechatUnavailable
+            }
+            PayError::Refused { code: Refusal::Passing(_), .. } => Problem::WechatUnavailable,
+            // Paid or closed at WeChat while we still wait: the notification or the closing job is on its way.
+            PayError::Refused { code: Refusal::OrderPaid | Refusal::OrderClosed, .. } => {
+                Problem::OrderStateConflict
+            }
+            PayError::Refused { .. } | PayError::Sign(_) => Problem::Internal,
+        };
+        ApiError::caused(problem, error)
+    }
+}
+
+impl From<SignError> for ApiError {
+    fn from(error: SignError) -> ApiError {
+        ApiError::caused(Problem::Internal, error)
+    }
+}
+
+/// Prepares the payment of an order and signs the parameters for the phone. May be asked again: the same prepay is
+/// used as long as it lives.
+///
+/// # Errors
+/// [`Problem::OrderNotFound`], [`Problem::OrderStateConflict`], [`Problem::OrderExpired`], or WeChat being away.
+pub async fn prepare(app: &Arc<App>, user: UserId, id: OrderId) -> Result<PaymentParams, ApiError> {
+    let order = orders::service::payable(app, user, id).await?;
+    let openid = users::service::openid(app, user).await?;
+    let pool = app.db.pool();
+    let request = app.pay.prepay_request(order.order_no.as_str(), order.amount, &openid, order.deadline)?;
+    store::insert_if_new(pool, order.order_id, &order.order_no, order.amount, &request).await?;
+    let payment = store::find(pool, &order.order_no).await?.ok_or(Problem::OrderNotFound)?;
+    if payment.status != store::AWAITING {
+        return Err(Problem::OrderStateConflict.into());
+    }
+    let now = app.clock.now();
+    let prepay_id = match live_prepay_id(&payment, now) {
+        Some(prepay_id) => prepay_id,
+        None => {
+            let prepay_id = app.pay.prepay(&payment.prepay_request, app.clock.unix_seconds()).await?;
+            store::set_prepay_id(pool, &order.order_no, &prepay_id, now).await?;
+            prepay_id
+        }
+    };
+    Ok(app.pay.payment_params(&prepay_id, app.clock.unix_seconds())?)
+}
+
+fn live_prepay_id(payment: &PaymentRow, now: OffsetDateTime) -> Option<String> {
+    match (&payment.prepay_id, payment.prepaid_at) {
+        (Some(prepay_id), Some(at)) if now - at < PREPAY_ID_LIFE => Some(prepay_id.clone()),
+        _ => None,
+    }
+}
+
+/// Why a notification was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum NotificationError {
+    /// WeChat did not sign it, not just now, or not for us.
+    #[error("not from WeChat")]
+    Refused(#[source] NotifyError),
+    /// WeChat signed it, but it has another form.
+    #[error("not readable")]
+    Unreadable(#[source] NotifyError),
+    #[error("no such order")]
+    UnknownOrder,
+    /// What it says is not what the order says.
+    #[error("not what the order says: {0}")]
+    Mismatch(&'static str),
+    /// It could not be recorded now; WeChat sends it again.
+    #[error("could not be recorded")]
+    NotNow(#[source] OrderError),
+}
+
+/// Takes a notification of WeChat's. `Ok` means that it is recorded for good, now or earlier.
+///
+/// # Errors
+/// [`NotificationError`].
+pub async fn take_notification(
+    app: &Arc<App>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(), NotificationError> {
+    let notification =
+        app.notify.open(app.pay.platform(), headers, body, app.clock.unix_seconds()).map_err(|error| {
+            match error {
+                error @ NotifyError::Unverified(_) => NotificationError::Refused(error),
+                error => NotificationError::Unreadable(error),
+            }
+        })?;
+    match notification {
+        Notification::Paid(transaction) => record(app, &transaction).await,
+        Notification::Other(kind) => {
+            tracing::info!(kind, "a notification that nothing is done about");
+            Ok(())
+        }
+    }
+}
+
+/// Records what WeChat says of an order, from a notification or from a query, after checking it against the order.
+///
+/// # Errors
+/// [`NotificationError`].
+pub async fn record(app: &Arc<App>, transaction: &Transaction) -> Result<(), NotificationError> {
+    let not_now = |error: sqlx::Error| NotificationError::NotNow(error.into());
+    let order_no: OrderNo = transaction.out_trade_no.parse().map_err(|_| NotificationError::UnknownOrder)?;
+    let payment = store::find(app.db.pool(), &order_no)
+        .await
+        .map_err(not_now)?
+        .ok_or(NotificationError::UnknownOrder)?;
+    let paid = check(app, &payment, transaction)?;
+    let order = OrderId(payment.order_id);
+    let outcome = app
+        .db
+        .transaction("record_payment", move |connection| {
+            let paid = paid.clone();
+            Box::pin(async move {
+                if !store::mark_paid(connection, order, &paid.transaction_id, paid.at).await? {
+                    return Ok(Recorded::Before);
+                }
+                match orders::service::mark_paid(connection, order, paid.at).await? {
+                    true => Ok(Recorded::Paid),
+                    false => Ok(Recorded::TooLate),
+                }
+            })
+        })
+        .await
+        .map_err(|error: TransactionError<OrderError>| NotificationError::NotNow(error.flatten()))?;
+    match outcome {
+        Recorded::Paid => tracing::info!(%order_no, "paid"),
+        Recorded::Before => tracing::debug!(%order_no, "told again that it is paid"),
+        // The money is here and the goods are not: the payment stays recorded as paid beside a cancelled order, which
+        // is what marks it for a refund.
+        Recorded::TooLate => tracing::error!(%order_no, "paid after it was cancelled, a refund is due"),
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Recorded {
+    Paid,
+    Before,
+    TooLate,
+}
+
+/// A payment that agrees with its order.
+#[derive(Clone, Debug)]
+struct Paid {
+    transaction_id: String,
+    at: OffsetDateTime,
+}
+
+/// What of the stored prepay request a payment must agree with.
+#[derive(Deserialize)]
+struct Asked {
+    payer: AskedPayer,
+}
+
+#[derive(Deserialize)]
+struct AskedPayer {
+    openid: String,
+}
+
+fn check(app: &App, payment: &PaymentRow, transaction: &Transaction) -> Result<Paid, NotificationError> {
+    let differs = |what: &'static str| Err(NotificationError::Mismatch(what));
+    if transaction.trade_state != TradeState::Success {
+        return differs("trade_state");
+    }
+    if transaction.mchid != app.pay.mchid() {
+        return differs("mchid");
+    }
+    if transaction.appid.as_deref() != Some(app.pay.appid()) {
+        return differs("appid");
+    }
+    let Some(amount) = &transaction.amount else { return differs("amount") };
+    if amount.total != Some(payment.amount_fen) {
+        return differs("amount.total");
+    }
+    if amount.currency.as_deref() != Some("CNY") {
+        return differs("amount.currency");
+    }
+    let asked: Option<Asked> = serde_json::from_str(&payment.prepay_request).ok();
+    let payer = transaction.payer.as_ref().and_then(|payer| payer.openid.as_deref());
+    if payer.is_none() || payer != asked.as_ref().map(|asked| asked.payer.openid.as_str()) {
+        return differs("payer.openid");
+    }
+    let Some(transaction_id) =
+        transaction.transaction_id.as_deref().filter(|id| (1..=32).contains(&id.len()))
+    else {
+        return differs("transaction_id");
+    };
+    if payment.transaction_id.as_deref().is_some_and(|known| known != transaction_id) {
+        return differs("transaction_id");
+    }
+    let at = transaction.success_time.as_deref().and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
+    let Some(at) = at else { return differs("success_time") };
+    Ok(Paid { transaction_id: transaction_id.to_owned(), at })
+}
+
+/// What became of an order whose time to pay was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// WeChat takes no payment for it any more.
+    Closed,
+    /// It had been paid; that is recorded now.
+    Paid,
+}
+
+/// Makes sure that an overdue order can no longer be paid at WeChat, or records that it was.
+///
+/// # Errors
+/// When WeChat or MySQL does not answer: nothing may be concluded, the caller tries later.
+pub async fn close_at_wechat(app: &Arc<App>, order_no: &OrderNo) -> anyhow::Result<Closing> {
+    let Some(payment) = store::find(app.db.pool(), order_no).await? else {
+        // Its payment was never prepared, so WeChat has never heard of it.
+        return Ok(Closing::Closed);
+    };
+    if payment.status == store::PAID {
+        return Ok(Closing::Paid);
+    }
+    let now = app.clock.unix_seconds();
+    match app.pay.query(order_no.as_str(), now).await {
+        Ok(transaction) if transaction.trade_state == TradeState::Success => {
+            record(app, &transaction).await?;
+            return Ok(Closing::Paid);
+        }
+        Ok(_) | Err(PayError::Refused { code: Refusal::OrderUnknown, .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match app.pay.close(order_no.as_str(), now).await {
+        Ok(()) => Ok(Closing::Closed),
+        Err(PayError::Refused { code: Refusal::OrderPaid, .. }) => {
+            record(app, &app.pay.query(order_no.as_str(), now).await?).await?;
+            Ok(Closing::Paid)
+        }
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,87 @@
+//! SQL of `payments`.
+
+use farmgate_shared::ids::{OrderId, OrderNo};
+use farmgate_shared::money::Fen;
+use sqlx::{FromRow, MySqlConnection, MySqlPool};
+use time::OffsetDateTime;
+
+/// `payments.status`.
+pub const AWAITING: i8 = 0;
+pub const PAID: i8 = 1;
+
+#[derive(Debug, FromRow)]
+pub struct PaymentRow {
+    pub order_id: i64,
+    pub amount_fen: i64,
+    pub status: i8,
+    pub prepay_request: String,
+    pub prepay_id: Option<String>,
+    pub prepaid_at: Option<OffsetDateTime>,
+    pub transaction_id: Option<String>,
+}
+
+pub async fn find(pool: &MySqlPool, order_no: &OrderNo) -> Result<Option<PaymentRow>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT order_id, amount_fen, status, prepay_request, prepay_id, prepaid_at, transaction_id \
+         FROM payments WHERE out_trade_no = ?",
+    )
+    .bind(order_no.as_str())
+    .fetch_optional(pool)
+    .await
+}
+
+/// The first request stays: a second caller's is not stored.
+pub async fn insert_if_new(
+    pool: &MySqlPool,
+    order: OrderId,
+    order_no: &OrderNo,
+    amount: Fen,
+    prepay_request: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO payments (order_id, out_trade_no, amount_fen, prepay_request) VALUES (?, ?, ?, ?) \
+         ON DUPLICATE KEY UPDATE id = id",
+    )
+    .bind(order.0)
+    .bind(order_no.as_str())
+    .bind(amount.0)
+    .bind(prepay_request)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+pub async fn set_prepay_id(
+    pool: &MySqlPool,
+    order_no: &OrderNo,
+    prepay_id: &str,
+    prepaid_at: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE payments SET prepay_id = ?, prepaid_at = ? WHERE out_trade_no = ?")
+        .bind(prepay_id)
+        .bind(prepaid_at)
+        .bind(order_no.as_str())
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// False when it was not awaiting: paid before.
+pub async fn mark_paid(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+    transaction_id: &str,
+    paid_at: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE payments SET status = ?, transaction_id = ?, paid_at = ? WHERE order_id = ? AND status = ?",
+    )
+    .bind(PAID)
+    .bind(transaction_id)
+    .bind(paid_at)
+    .bind(order.0)
+    .bind(AWAITING)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}

@@ -1,0 +1,78 @@
+//! Every route of the origin, and the layers around them, outermost last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use farmgate_shared::MAX_BODY_BYTES;
+use farmgate_shared::problem::Problem;
+use http::StatusCode;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::TimeoutLayer;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::http::{edge_signature, replies};
+use crate::{addresses, catalog, orders, payments, pictures, users};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Farmgate", description = "The shop behind a WeChat mini-program that sells farm produce. \
+        Shoppers reach these paths through the edge; see docs/API.md for the conventions."),
+    modifiers(&TokenScheme)
+)]
+struct Api;
+
+struct TokenScheme;
+
+impl Modify for TokenScheme {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        openapi.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+fn api() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Api::openapi())
+        .merge(users::router())
+        .merge(catalog::router())
+        .merge(addresses::router())
+        .merge(orders::router())
+        .merge(payments::router())
+}
+
+/// The OpenAPI document of the routes below.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    api().split_for_parts().1
+}
+
+/// The whole service.
+pub fn router(app: Arc<App>) -> Router {
+    let timeout = Duration::from_millis(app.config.http.request_timeout_ms);
+    let (api, _) = api().split_for_parts();
+    api.route("/static/demo/{file}", get(pictures::get_demo_picture))
+        // Around unknown paths too: a stranger does not even learn which paths exist.
+        .layer(axum::middleware::from_fn_with_state(app.clone(), edge_signature::require))
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(ready))
+        .with_state(app)
+        .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, timeout))
+        .layer(CatchPanicLayer::custom(replies::panicked))
+        .layer(axum::middleware::from_fn(replies::finish))
+}
+
+/// Whether requests can be served: MySQL answers with our schema, and the catalogue is loaded.
+async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
+    if app.catalog.snapshot().version == 0 {
+        return Err(Problem::Unavailable.into());
+    }
+    sqlx::Executor::execute(app.db.pool(), "DO 1").await?;
+    Ok("ready")
+}

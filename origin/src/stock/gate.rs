@@ -1,0 +1,171 @@
+//! The Redis gate: what each SKU has left, decided atomically in front of MySQL. It can refuse a sale, never make one:
+//! when it is away, incomplete or of another generation, orders go by MySQL alone.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use farmgate_shared::ids::{OrderNo, SkuId};
+use redis::{AsyncCommands, Script};
+
+use super::Line;
+use crate::redis::Redis;
+
+/// The gate, as this process sees it.
+#[derive(Debug)]
+pub struct Gate {
+    redis: Redis,
+    /// The generation that MySQL names; 0 until it is known.
+    epoch: AtomicI64,
+    take: Script,
+    release: Script,
+    give_back: Script,
+    lower: Script,
+}
+
+/// What the gate said to an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// All lines were taken, and the order's hold is written.
+    Yes,
+    /// This SKU has less left; nothing was taken.
+    SoldOut(SkuId),
+    /// The gate cannot say; MySQL will.
+    Unknown,
+}
+
+impl Gate {
+    pub fn new(redis: Redis) -> Gate {
+        Gate {
+            redis,
+            epoch: AtomicI64::new(0),
+            take: Script::new(include_str!("take.lua")),
+            release: Script::new(include_str!("release.lua")),
+            give_back: Script::new(include_str!("give_back.lua")),
+            lower: Script::new(include_str!("lower.lua")),
+        }
+    }
+
+    pub fn set_epoch(&self, epoch: i64) {
+        self.epoch.store(epoch, Ordering::Relaxed);
+    }
+
+    fn epoch(&self) -> i64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// Takes all lines for an order, or none, and writes its hold. Asking twice for one order takes once.
+    pub async fn take(&self, order: &OrderNo, lines: &[Line], deadline_ms: i128) -> Taken {
+        if self.epoch() == 0 {
+            return Taken::Unknown;
+        }
+        let mut call = self.take.key(self.key_epoch());
+        call.key(self.key_hold(order)).key(self.key_holds());
+        call.arg(self.epoch()).arg(deadline_ms.to_string()).arg(order.as_str());
+        for line in lines {
+            call.key(self.key_stock(line.sku_id)).arg(line.quantity);
+        }
+        let answer: redis::RedisResult<(i64, usize)> = call.invoke_async(&mut self.redis.connection()).await;
+        match answer {
+            Ok((0, _)) => Taken::Yes,
+            Ok((1, position)) => {
+                lines.get(position.wrapping_sub(1)).map_or(Taken::Unknown, |line| Taken::SoldOut(line.sku_id))
+            }
+            Ok(_) => Taken::Unknown,
+            Err(error) => {
+                tracing::debug!(%error, "the gate did not answer, going by MySQL alone");
+                Taken::Unknown
+            }
+        }
+    }
+
+    /// Undoes a take whose order definitely was not made.
+    pub async fn release(&self, order: &OrderNo) {
+        let mut call = self.release.key(self.key_epoch());
+        call.key(self.key_hold(order)).key(self.key_holds());
+        call.arg(self.epoch()).arg(order.as_str());
+        let done: redis::RedisResult<i64> = call.invoke_async(&mut self.redis.connection()).await;
+        if let Err(error) = done {
+            tracing::debug!(%error, %order, "a hold was not released, the gate shows too little");
+        }
+    }
+
+    /// Drops the hold of an order that was made: MySQL holds the stock now.
+    pub async fn settle(&self, order: &OrderNo) {
+        let done: redis::RedisResult<()> = redis::pipe()
+            .atomic()
+            .del(self.key_hold(order))
+            .ignore()
+            .zrem(self.key_holds(), order.as_str())
+            .ignore()
+            .query_async(&mut self.redis.connection())
+            .await;
+        if let Err(error) = done {
+            tracing::debug!(%error, %order, "a hold was not dropped");
+        }
+    }
+
+    /// Puts a cancelled order's goods back.
+    pub async fn give_back(&self, lines: &[Line]) {
+        let mut call = self.give_back.key(self.key_epoch());
+        call.arg(self.epoch());
+        for line in lines {
+            call.key(self.key_stock(line.sku_id)).arg(line.quantity);
+        }
+        let done: redis::RedisResult<i64> = call.invoke_async(&mut self.redis.connection()).await;
+        if let Err(error) = done {
+            tracing::debug!(%error, "stock was not put back, the gate shows too little");
+        }
+    }
+
+    /// Lowers a SKU to `available`; never raises it.
+    pub async fn lower(&self, sku: SkuId, available: i64) {
+        let mut call = self.lower.key(self.key_epoch());
+        call.key(self.key_stock(sku)).arg(self.epoch()).arg(available);
+        let done: redis::RedisResult<i64> = call.invoke_async(&mut self.redis.connection()).await;
+        if let Err(error) = done {
+            tracing::debug!(%error, %sku, "the gate was not lowered");
+        }
+    }
+
+    /// The generation that Redis shows, if any.
+    ///
+    /// # Errors
+    /// When Redis is away.
+    pub async fn shown_epoch(&self) -> redis::RedisResult<Option<i64>> {
+        self.redis.connection().get(self.key_epoch()).await
+    }
+
+    /// Writes every level, then the generation: a reader that sees the new generation sees all of its levels.
+    ///
+    /// # Errors
+    /// When Redis is away; the gate is then of no generation.
+    pub async fn fill(
+        &self,
+        epoch: i64,
+        levels: impl IntoIterator<Item = (SkuId, i64)>,
+    ) -> redis::RedisResult<()> {
+        let mut connection = self.redis.connection();
+        let (): () = connection.del(self.key_epoch()).await?;
+        let levels: Vec<(String, i64)> =
+            levels.into_iter().map(|(sku, available)| (self.key_stock(sku), available)).collect();
+        for chunk in levels.chunks(1000) {
+            let (): () = connection.mset(chunk).await?;
+        }
+        connection.set(self.key_epoch(), epoch).await
+    }
+
+    fn key_epoch(&self) -> String {
+        self.redis.key("gate-epoch")
+    }
+
+    fn key_stock(&self, sku: SkuId) -> String {
+        self.redis.key(&format!("stock:{sku}"))
+    }
+
+    fn key_hold(&self, order: &OrderNo) -> String {
+        self.redis.key(&format!("hold:{order}"))
+    }
+
+    fn key_holds(&self) -> String {
+        self.redis.key("holds")
+    }
+}

@@ -1,0 +1,15 @@
+//! Stock. MySQL decides (a guarded update and a CHECK, so nothing is ever sold twice); the Redis gate in front only
+//! spares it requests that cannot succeed. Promises that each change of a row is one movement in the same transaction.
+
+pub mod gate;
+pub mod service;
+mod store;
+
+use farmgate_shared::ids::SkuId;
+
+/// So many of a SKU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    pub sku_id: SkuId,
+    pub quantity: u32,
+}

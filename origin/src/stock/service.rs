@@ -1,0 +1,166 @@
+//! Use cases of stock. Those that change it run in the caller's transaction.
+
+use std::collections::HashMap;
+
+use farmgate_shared::ids::{OrderId, SkuId};
+use sqlx::MySqlConnection;
+
+use super::Line;
+use super::store::{self, Movement};
+use crate::app::App;
+
+/// What can be ordered of each SKU now; unknown ones are left out.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn available(app: &App, skus: &[SkuId]) -> Result<HashMap<SkuId, i64>, sqlx::Error> {
+    if skus.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = store::available(app.db.pool(), skus).await?;
+    Ok(rows.into_iter().map(|(sku, available)| (SkuId(sku), available)).collect())
+}
+
+/// Why stock did not change.
+#[derive(Debug, thiserror::Error)]
+pub enum StockError {
+    /// There is less than asked for of this SKU.
+    #[error("not enough of SKU {0}")]
+    NotEnough(SkuId),
+    /// The books are wrong: an order says that it holds what `stock` does not hold.
+    #[error("SKU {0} does not hold what its order says")]
+    NotHeld(SkuId),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Holds the lines for an order that awaits payment. `lines` must be in SKU order, so that two orders never wait for
+/// each other in a circle; call it last in the transaction, so that a hot row is locked as short as can be.
+///
+/// # Errors
+/// [`StockError::NotEnough`]; the caller rolls back.
+pub async fn hold(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+    lines: &[Line],
+) -> Result<(), StockError> {
+    record(connection, order, lines, "held", |quantity| (-quantity, quantity, 0)).await?;
+    for line in lines {
+        if !store::hold(connection, *line).await? {
+            return Err(StockError::NotEnough(line.sku_id));
+        }
+    }
+    Ok(())
+}
+
+/// Turns a paid order's holds into sales.
+///
+/// # Errors
+/// [`StockError::NotHeld`] when the books are wrong.
+pub async fn sell(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+    lines: &[Line],
+) -> Result<(), StockError> {
+    record(connection, order, lines, "sold", |quantity| (0, -quantity, quantity)).await?;
+    for line in lines {
+        if !store::sell(connection, *line).await? {
+            return Err(StockError::NotHeld(line.sku_id));
+        }
+    }
+    Ok(())
+}
+
+/// Gives a cancelled order's holds back.
+///
+/// # Errors
+/// [`StockError::NotHeld`] when the books are wrong.
+pub async fn release(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+    lines: &[Line],
+) -> Result<(), StockError> {
+    record(connection, order, lines, "released", |quantity| (quantity, -quantity, 0)).await?;
+    for line in lines {
+        if !store::release(connection, *line).await? {
+            return Err(StockError::NotHeld(line.sku_id));
+        }
+    }
+    Ok(())
+}
+
+/// Records the first stock of a SKU; one that has stock already is left alone.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn create(connection: &mut MySqlConnection, line: Line) -> Result<bool, sqlx::Error> {
+    if !store::create(connection, line).await? {
+        return Ok(false);
+    }
+    let available = i64::from(line.quantity);
+    let movement = Movement { line, order: None, reason: "stocked", available, held: 0, sold: 0 };
+    store::record(connection, &[movement]).await?;
+    Ok(true)
+}
+
+async fn record(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+    lines: &[Line],
+    reason: &'static str,
+    changes: impl Fn(i64) -> (i64, i64, i64),
+) -> Result<(), sqlx::Error> {
+    let movements: Vec<Movement> = lines
+        .iter()
+        .map(|line| {
+            let (available, held, sold) = changes(i64::from(line.quantity));
+            Movement { line: *line, order: Some(order), reason, available, held, sold }
+        })
+        .collect();
+    store::record(connection, &movements).await
+}
+
+/// Brings the seed's `products.stock` column up to date; says how many products changed.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn mirror_into_products(app: &App) -> Result<u64, sqlx::Error> {
+    store::mirror_into_products(app.db.pool()).await
+}
+
+/// Learns the gate's generation from MySQL, so that this process believes no other.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn learn_gate_epoch(app: &App) -> Result<(), sqlx::Error> {
+    app.gate.set_epoch(store::gate_epoch(app.db.pool()).await?);
+    Ok(())
+}
+
+/// Builds the gate anew from MySQL if Redis does not show the generation that MySQL names; says whether it did.
+///
+/// # Errors
+/// When MySQL or Redis is away.
+pub async fn rebuild_gate_if_lost(app: &App) -> anyhow::Result<bool> {
+    let pool = app.db.pool();
+    let epoch = store::gate_epoch(pool).await?;
+    if epoch > 0 && app.gate.shown_epoch().await? == Some(epoch) {
+        app.gate.set_epoch(epoch);
+        return Ok(false);
+    }
+    // From here on nobody believes the old gate; orders go by MySQL alone until the new one is complete.
+    store::raise_gate_epoch(pool).await?;
+    let epoch = store::gate_epoch(pool).await?;
+    let levels = store::all_available(pool).await?;
+    app.gate.fill(epoch, levels.into_iter().map(|(sku, available)| (SkuId(sku), available))).await?;
+    app.gate.set_epoch(epoch);
+    Ok(true)
+}
+
+/// MySQL refused what the gate let through, so the gate shows too much of this SKU: lowers it to the truth.
+pub async fn lower_gate(app: &App, sku: SkuId) {
+    match available(app, &[sku]).await {
+        Ok(levels) => app.gate.lower(sku, levels.get(&sku).copied().unwrap_or(0)).await,
+        Err(error) => tracing::debug!(%error, %sku, "the gate stays too high until the next refusal"),
+    }
+}

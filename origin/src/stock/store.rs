@@ -1,0 +1,117 @@
+//! SQL of `stock`, `stock_movements` and `gate_epoch`.
+
+use farmgate_shared::ids::{OrderId, SkuId};
+use sqlx::{MySqlConnection, MySqlPool, QueryBuilder};
+
+use super::Line;
+use crate::db::push_list;
+
+pub async fn available(pool: &MySqlPool, skus: &[SkuId]) -> Result<Vec<(i64, i64)>, sqlx::Error> {
+    let mut query = QueryBuilder::new("SELECT sku_id, CAST(available AS SIGNED) FROM stock WHERE sku_id IN ");
+    push_list(&mut query, skus.iter().map(|sku| sku.0));
+    query.build_query_as().fetch_all(pool).await
+}
+
+pub async fn all_available(pool: &MySqlPool) -> Result<Vec<(i64, i64)>, sqlx::Error> {
+    sqlx::query_as("SELECT sku_id, CAST(available AS SIGNED) FROM stock").fetch_all(pool).await
+}
+
+/// Takes from what is available, if there is as much: false leaves the row as it was.
+pub async fn hold(connection: &mut MySqlConnection, line: Line) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE stock SET available = available - ?, held = held + ? WHERE sku_id = ? AND available >= ?",
+    )
+    .bind(line.quantity)
+    .bind(line.quantity)
+    .bind(line.sku_id.0)
+    .bind(line.quantity)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// What was held is sold.
+pub async fn sell(connection: &mut MySqlConnection, line: Line) -> Result<bool, sqlx::Error> {
+    let done =
+        sqlx::query("UPDATE stock SET held = held - ?, sold = sold + ? WHERE sku_id = ? AND held >= ?")
+            .bind(line.quantity)
+            .bind(line.quantity)
+            .bind(line.sku_id.0)
+            .bind(line.quantity)
+            .execute(connection)
+            .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// What was held is available again.
+pub async fn release(connection: &mut MySqlConnection, line: Line) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE stock SET held = held - ?, available = available + ? WHERE sku_id = ? AND held >= ?",
+    )
+    .bind(line.quantity)
+    .bind(line.quantity)
+    .bind(line.sku_id.0)
+    .bind(line.quantity)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// New stock of a SKU that has none recorded yet; false when it has.
+pub async fn create(connection: &mut MySqlConnection, line: Line) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query("INSERT IGNORE INTO stock (sku_id, total, available) VALUES (?, ?, ?)")
+        .bind(line.sku_id.0)
+        .bind(line.quantity)
+        .bind(line.quantity)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The change of one row of `stock`, by column.
+#[derive(Clone, Copy, Debug)]
+pub struct Movement {
+    pub line: Line,
+    pub order: Option<OrderId>,
+    pub reason: &'static str,
+    pub available: i64,
+    pub held: i64,
+    pub sold: i64,
+}
+
+pub async fn record(connection: &mut MySqlConnection, movements: &[Movement]) -> Result<(), sqlx::Error> {
+    let mut query = QueryBuilder::new(
+        "INSERT INTO stock_movements (sku_id, order_id, reason, available_change, held_change, sold_change) ",
+    );
+    query.push_values(movements, |mut row, movement| {
+        row.push_bind(movement.line.sku_id.0)
+            .push_bind(movement.order.map(|order| order.0))
+            .push_bind(movement.reason)
+            .push_bind(movement.available)
+            .push_bind(movement.held)
+            .push_bind(movement.sold);
+    });
+    query.build().execute(connection).await?;
+    Ok(())
+}
+
+/// Brings the seed's `products.stock` column to the sum over SKUs, without touching `updated_at`.
+pub async fn mirror_into_products(pool: &MySqlPool) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE products p JOIN (SELECT s.product_id, SUM(k.available) AS available FROM product_skus s \
+         JOIN stock k ON k.sku_id = s.id GROUP BY s.product_id) t ON t.product_id = p.id \
+         SET p.stock = t.available, p.updated_at = p.updated_at WHERE p.stock <> t.available",
+    )
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+pub async fn gate_epoch(pool: &MySqlPool) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT epoch FROM gate_epoch WHERE id = 1").fetch_one(pool).await
+}
+
+pub async fn raise_gate_epoch(pool: &MySqlPool) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE gate_epoch SET epoch = epoch + 1 WHERE id = 1").execute(pool).await?;
+    Ok(())
+}
