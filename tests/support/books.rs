@@ -43,9 +43,10 @@ const RULES: [(&str, &str); 5] = [
             OR s.sold <> COALESCE(m.sold, 0)",
     ),
     (
-        "an order is paid exactly when its payment is",
+        // A cancelled order beside a payment is one that came too late, and waits for its refund.
+        "an order is paid when its payment is, and not otherwise",
         "SELECT o.id FROM orders o LEFT JOIN payments p ON p.order_id = o.id
-         WHERE (o.status IN (1, 2, 3)) <> (COALESCE(p.status, 0) = 1)",
+         WHERE (o.status IN (1, 2, 3) AND COALESCE(p.status, 0) <> 1) OR (o.status = 0 AND p.status = 1)",
     ),
 ];
 

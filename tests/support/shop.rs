@@ -68,8 +68,9 @@ impl ShopPlan {
 
     pub async fn start(self) -> Shop {
         let door = Tap::open().await;
-        let shop = Shop::launch(self, door.url()).await;
+        let mut shop = Shop::launch(self, door.url()).await;
         door.lead_to_signed(&shop.origin_url, Shop::edge_key());
+        shop.door = Some(door);
         shop
     }
 }
@@ -85,6 +86,8 @@ pub struct Shop {
     origin: Process,
     worker: Option<Process>,
     cable: Option<RedisCable>,
+    /// Where WeChat's notifications come in when no edge is there to take them.
+    door: Option<Tap>,
     settings: Vec<(String, String)>,
     schema: Schema,
     folder: Folder,
@@ -152,6 +155,7 @@ impl Shop {
             origin,
             worker: None,
             cable,
+            door: None,
             settings,
             schema,
             folder,
@@ -174,6 +178,11 @@ impl Shop {
         self.worker = Some(worker);
     }
 
+    /// Runs `seed` once more.
+    pub async fn seed_again(&self) {
+        process::run("seed", Command::new(env::origin_binary()).arg("seed"), &self.settings).await;
+    }
+
     /// The key that the edge signs with.
     pub fn edge_key() -> EdgeKey {
         let keys = env::read_setting(&env::keys_folder().join("keys/edge.env"), "EDGE_KEY");
@@ -192,6 +201,18 @@ impl Shop {
     /// The origin's process: its log, its end.
     pub fn origin(&mut self) -> &mut Process {
         &mut self.origin
+    }
+
+    /// Starts a new origin in the place of the one that ended, at another address. Who logged in before must do so
+    /// again through [`Shop::shopper`], since their calls still go to the old one.
+    pub async fn restart_origin(&mut self) {
+        let (origin, url) = start_origin(&unique("origin"), &self.folder.path, &self.settings).await;
+        self.origin = origin;
+        self.api = Caller::edge(&url, Shop::edge_key());
+        if let Some(door) = &self.door {
+            door.lead_to_signed(&url, Shop::edge_key());
+        }
+        self.origin_url = url;
     }
 
     pub fn redis_cable(&self) -> &RedisCable {
@@ -229,6 +250,15 @@ impl Shop {
         eventually(LONG, "the gate shows the stock", async || self.gate(sku).await).await;
     }
 
+    /// Redis loses everything that this shop had in it, as a restart without persistence does.
+    pub async fn forget_redis(&self) {
+        let mut redis = self.redis().await;
+        let pattern = format!("{}:*", self.schema.name);
+        let keys: Vec<String> =
+            redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.expect("Redis answers");
+        let _: () = redis::cmd("DEL").arg(keys).query_async(&mut redis).await.expect("Redis answers");
+    }
+
     async fn redis(&self) -> MultiplexedConnection {
         let client = redis::Client::open(env::redis_url()).expect("a redis:// URL");
         client.get_multiplexed_async_connection().await.expect("the tests' Redis answers")
@@ -238,6 +268,17 @@ impl Shop {
     pub async fn count(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query).fetch_one(&self.db).await.unwrap_or_else(|error| panic!("{query}: {error}"))
     }
+}
+
+async fn start_origin(name: &str, folder: &Path, settings: &[(String, String)]) -> (Process, String) {
+    let mut origin = Process::start(name, Command::new(env::origin_binary()).arg("serve"), folder, settings);
+    let url = origin.listening().await;
+    let probe = Caller::phone(&url);
+    eventually(LONG, "the origin is ready", async || {
+        (probe.get("/readyz").await.status == 200).then_some(())
+    })
+    .await;
+    (origin, url)
 }
 
 async fn start_wechat(folder: &Path) -> Wechat {

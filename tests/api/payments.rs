@@ -1,0 +1,312 @@
+//! Paying: the prepay, WeChat's notification, and what is not believed.
+
+use farmgate_tests::{Call, LONG, Problem, Shop, ShopPlan, Shopper, Value, eventually, json};
+
+use reqwest::Method;
+
+use crate::{fen, keys};
+
+/// A shopper with an order of two that awaits payment, and the SKU of it.
+async fn ordered(shop: &Shop) -> (Shopper, Value, i64) {
+    let shopper = shop.shopper("小王").await;
+    let (product, sku, _) = shop.first_product().await;
+    let order = shopper.order(product, 2).await;
+    (shopper, order, sku)
+}
+
+fn number(order: &Value) -> &str {
+    order["order_no"].as_str().unwrap()
+}
+
+async fn status(shopper: &Shopper, order: &Value) -> i64 {
+    shopper.see(order).await["status"].as_i64().unwrap()
+}
+
+#[tokio::test]
+async fn an_order_is_paid_through_wechat() {
+    let shop = Shop::start().await;
+    let (shopper, order, sku) = ordered(&shop).await;
+    let before = shop.stock(sku).await;
+
+    let parameters = shopper.prepay(&order).await;
+    assert_eq!(keys(&parameters), ["nonceStr", "package", "paySign", "signType", "timeStamp"]);
+    assert!(parameters.as_object().unwrap().values().all(Value::is_string), "{parameters}");
+    let asked = &shop.wechat.calls("/v3/pay/transactions/jsapi").await[0]["body"];
+    assert_eq!(
+        asked["amount"]["total"].as_i64().unwrap(),
+        fen(&order["actual_amount"]),
+        "what is to be paid, in fen"
+    );
+    assert_eq!(asked["out_trade_no"], order["order_no"]);
+    assert_eq!(status(&shopper, &order).await, 0, "asking for parameters pays nothing");
+
+    // The simulator checks paySign as WeChat's app does.
+    let paid = shop.wechat.pay_with(number(&order), &parameters).await;
+    assert_eq!(
+        (&paid["notify_status"], &paid["notify_body"]["code"]),
+        (&json!(200), &json!("SUCCESS")),
+        "{paid}"
+    );
+    let shown = shopper.see(&order).await;
+    assert_eq!((&shown["status"], shown["status_text"].as_str()), (&json!(1), Some("待发货")));
+    assert!(shown["payment_time"].as_str().unwrap().ends_with("+08:00"), "{shown}");
+    let after = shop.stock(sku).await;
+    assert_eq!(
+        (after.available, after.held, after.sold),
+        (before.available, before.held - 2, before.sold + 2)
+    );
+    let stored: String =
+        sqlx::query_scalar("SELECT transaction_id FROM payments").fetch_one(&shop.db).await.unwrap();
+    assert_eq!(json!(stored), paid["transaction_id"]);
+    assert_eq!(shop.count("SELECT payment_method FROM orders").await, 1);
+}
+
+#[tokio::test]
+async fn asking_twice_to_pay_is_one_prepay() {
+    let shop = Shop::start().await;
+    let (shopper, order, _) = ordered(&shop).await;
+    let first = shopper.prepay(&order).await;
+    let second = shopper.prepay(&order).await;
+    assert_eq!(first["package"], second["package"]);
+    assert_ne!(first["nonceStr"], second["nonceStr"], "each signature has a nonce of its own");
+    shop.wechat.pay_with(number(&order), &second).await;
+    assert_eq!(status(&shopper, &order).await, 1);
+    let path = format!("/api/orders/{}/pay", order["order_id"]);
+    shopper.api.post(&path, &json!({})).await.fails_with(Problem::OrderStateConflict);
+}
+
+#[tokio::test]
+async fn a_lost_reply_of_wechats_does_not_spoil_the_order() {
+    let shop = Shop::start().await;
+    let (shopper, order, _) = ordered(&shop).await;
+    let path = format!("/api/orders/{}/pay", order["order_id"]);
+    for fault in [
+        json!({"fault": "lost_reply", "times": 1}),
+        json!({"fault": "drop", "times": 1}),
+        json!({"fault": "forged_signature", "times": 1}),
+        json!({"fault": "status", "status": 500, "code": "SYSTEM_ERROR", "times": 1}),
+        json!({"fault": "status", "status": 429, "code": "FREQUENCY_LIMITED", "times": 1}),
+    ] {
+        shop.wechat.misbehave(json!({"api": [fault]})).await;
+        let reply = shopper.api.post(&path, &json!({})).await;
+        reply.fails_with(Problem::WechatUnavailable);
+        assert_eq!(status(&shopper, &order).await, 0, "{fault}");
+    }
+    let parameters = shopper.prepay(&order).await;
+    let requests = shop.wechat.calls("/v3/pay/transactions/jsapi").await;
+    assert!(requests.len() >= 6, "{}", requests.len());
+    assert!(
+        requests.iter().all(|request| request["body"] == requests[0]["body"]),
+        "the same request each time"
+    );
+    shop.wechat.pay_with(number(&order), &parameters).await;
+    assert_eq!(status(&shopper, &order).await, 1);
+}
+
+#[tokio::test]
+async fn a_slow_wechat_is_a_503_and_not_a_hang() {
+    let shop = ShopPlan::new()
+        .setting("FARMGATE_PAY__TIMEOUT_MS", 300)
+        .setting("FARMGATE_WECHAT__TIMEOUT_MS", 300)
+        .start()
+        .await;
+    let (shopper, order, _) = ordered(&shop).await;
+    shop.wechat.misbehave(json!({"api": [{"fault": "slow", "ms": 3000, "path": "/"}]})).await;
+    let path = format!("/api/orders/{}/pay", order["order_id"]);
+    shopper.api.post(&path, &json!({})).await.fails_with(Problem::WechatUnavailable);
+    let login = shop.api.post("/api/user/login", &json!({"code": Shopper::code("小李")})).await;
+    login.fails_with(Problem::WechatUnavailable);
+}
+
+#[tokio::test]
+async fn a_notification_told_twice_pays_once() {
+    let shop = Shop::start().await;
+    let (shopper, order, sku) = ordered(&shop).await;
+    shopper.prepay(&order).await;
+    shop.wechat.misbehave(json!({"notify": [{"fault": "doubled", "times": 1}]})).await;
+    let paid = shop.wechat.pay(number(&order)).await;
+    assert_eq!(paid["notify_status"], 200, "{paid}");
+    for _ in 0..3 {
+        let again = shop.wechat.notify(number(&order), &[]).await;
+        assert_eq!(
+            (&again["notify_status"], &again["notify_body"]["code"]),
+            (&json!(200), &json!("SUCCESS"))
+        );
+    }
+    assert_eq!(status(&shopper, &order).await, 1);
+    assert_eq!(shop.stock(sku).await.sold, 2);
+    assert_eq!(shop.count("SELECT COUNT(*) FROM stock_movements WHERE reason = 'sold'").await, 1);
+}
+
+#[tokio::test]
+async fn what_does_not_agree_with_the_order_is_refused_and_pays_nothing() {
+    let shop = Shop::start().await;
+    let (shopper, order, sku) = ordered(&shop).await;
+    shopper.prepay(&order).await;
+    for fault in [
+        "forged_signature",
+        "signtest",
+        "stale_timestamp",
+        "wrong_amount",
+        "wrong_currency",
+        "wrong_mchid",
+        "wrong_appid",
+        "wrong_payer",
+        "unknown_order",
+    ] {
+        let answer = shop.wechat.notify(number(&order), &[fault]).await;
+        let status_code = answer["notify_status"].as_u64().unwrap_or_default();
+        assert!((400..500).contains(&status_code), "{fault}: {answer}");
+        assert_eq!(keys(&answer["notify_body"]), ["code", "message"], "{fault}: {answer}");
+        assert_eq!(answer["notify_body"]["code"], "FAIL", "{fault}: {answer}");
+        assert_eq!(status(&shopper, &order).await, 0, "{fault} must pay nothing");
+        assert_eq!(shop.stock(sku).await.sold, 0, "{fault}");
+    }
+    // The same shop takes the true one afterwards.
+    assert_eq!(shop.wechat.pay(number(&order)).await["notify_status"], 200);
+    assert_eq!(status(&shopper, &order).await, 1);
+}
+
+#[tokio::test]
+async fn a_wrong_notification_is_made_good_by_the_retry() {
+    let shop = Shop::start().await;
+    let (shopper, order, _) = ordered(&shop).await;
+    shopper.prepay(&order).await;
+    shop.wechat
+        .misbehave(json!({"notify": [{"fault": "wrong_amount", "times": 1}], "retry_scale": 0.01}))
+        .await;
+    let paid = shop.wechat.pay(number(&order)).await;
+    assert_eq!(paid["notify_status"], 400, "{paid}");
+    assert_eq!(status(&shopper, &order).await, 0);
+    eventually(LONG, "the retry pays the order", async || {
+        (status(&shopper, &order).await == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn notifications_may_come_late_and_in_another_order() {
+    let shop = Shop::start().await;
+    let (shopper, first, _) = ordered(&shop).await;
+    let (other, second, _) = {
+        let shopper = shop.shopper("小李").await;
+        let (product, sku, _) = shop.first_product().await;
+        let order = shopper.order(product, 1).await;
+        (shopper, order, sku)
+    };
+    shopper.prepay(&first).await;
+    other.prepay(&second).await;
+    shop.wechat
+        .misbehave(json!({"notify": [{"fault": "reordered", "times": 1}, {"fault": "late", "ms": 200}]}))
+        .await;
+    assert_eq!(shop.wechat.pay(number(&first)).await["notify_status"], Value::Null, "kept back");
+    assert_eq!(status(&shopper, &first).await, 0);
+    assert_eq!(shop.wechat.pay(number(&second)).await["notify_status"], 200);
+    assert_eq!(status(&other, &second).await, 1);
+    eventually(LONG, "the one kept back arrives", async || {
+        (status(&shopper, &first).await == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_no_notification_is_refused_in_wechats_form() {
+    let shop = Shop::start().await;
+    for (kind, body) in [
+        ("application/json", "{}"),
+        ("application/json", ""),
+        ("application/json", "{\"id\":"),
+        ("text/xml", "<xml><return_code>SUCCESS</return_code></xml>"),
+        ("application/json", "\u{0}"),
+    ] {
+        let call = Call::new(Method::POST, "/api/payments/wechat/notify").raw(kind, body);
+        let reply = shop.api.send(call).await;
+        assert!((400..500).contains(&reply.status), "{body:?}: {}", reply.status);
+        assert_eq!(reply.json()["code"], "FAIL", "{body:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_order_past_its_time_cannot_be_paid_and_closes() {
+    let shop = ShopPlan::new().setting("FARMGATE_ORDERS__PAY_WINDOW_SECONDS", 2).start().await;
+    let mut shop = shop;
+    let (shopper, order, sku) = ordered(&shop).await;
+    shopper.prepay(&order).await;
+    let path = format!("/api/orders/{}/pay", order["order_id"]);
+    eventually(LONG, "the time to pay is over", async || {
+        let reply = shopper.api.post(&path, &json!({})).await;
+        (reply.status != 200).then(|| reply.fails_with(Problem::OrderExpired))
+    })
+    .await;
+    shop.start_worker().await;
+    eventually(LONG, "the order is cancelled", async || (status(&shopper, &order).await == 4).then_some(()))
+        .await;
+    assert_eq!(shop.stock(sku).await.held, 0);
+    // Asked first, closed there, and only then cancelled here.
+    let calls = shop.wechat.calls(&format!("/v3/pay/transactions/out-trade-no/{}", number(&order))).await;
+    let methods: Vec<&str> = calls.iter().filter_map(|call| call["method"].as_str()).collect();
+    assert_eq!(methods, ["GET", "POST"], "{calls:?}");
+    let (refused, _) = shop.wechat.pay_refused(number(&order)).await;
+    assert_eq!(refused, 409);
+    shopper.api.post(&path, &json!({})).await.fails_with(Problem::OrderStateConflict);
+}
+
+#[tokio::test]
+async fn an_order_paid_in_silence_is_found_paid_when_its_time_is_up() {
+    let shop = ShopPlan::new().worker().setting("FARMGATE_ORDERS__PAY_WINDOW_SECONDS", 3).start().await;
+    let (shopper, order, sku) = ordered(&shop).await;
+    shopper.prepay(&order).await;
+    shop.wechat.misbehave(json!({"notify": [{"fault": "silent"}]})).await;
+    shop.wechat.pay(number(&order)).await;
+    assert_eq!(status(&shopper, &order).await, 0, "nobody told the shop");
+    eventually(LONG, "the shop asks before it cancels", async || {
+        (status(&shopper, &order).await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(shop.stock(sku).await.sold, 2);
+}
+
+#[tokio::test]
+async fn an_overdue_order_stays_while_wechat_cannot_be_asked() {
+    let shop = ShopPlan::new().worker().setting("FARMGATE_ORDERS__PAY_WINDOW_SECONDS", 2).start().await;
+    let (shopper, order, sku) = ordered(&shop).await;
+    shopper.prepay(&order).await;
+    shop.wechat.misbehave(json!({"api": [{"fault": "status", "status": 500, "code": "SYSTEM_ERROR"}]})).await;
+    let query = format!("/v3/pay/transactions/out-trade-no/{}", number(&order));
+    eventually(LONG, "the shop has asked a few times", async || {
+        (shop.wechat.calls(&query).await.len() >= 3).then_some(())
+    })
+    .await;
+    assert_eq!(status(&shopper, &order).await, 0, "nothing may be concluded");
+    assert_eq!(shop.stock(sku).await.held, 2);
+    shop.wechat.behave().await;
+    eventually(LONG, "then it closes", async || (status(&shopper, &order).await == 4).then_some(())).await;
+}
+
+#[tokio::test]
+async fn an_order_whose_prepay_never_arrived_closes_too() {
+    let shop = ShopPlan::new().worker().setting("FARMGATE_ORDERS__PAY_WINDOW_SECONDS", 2).start().await;
+    let (shopper, order, _) = ordered(&shop).await;
+    shop.wechat.misbehave(json!({"api": [{"fault": "drop", "times": 1}]})).await;
+    let path = format!("/api/orders/{}/pay", order["order_id"]);
+    shopper.api.post(&path, &json!({})).await.fails_with(Problem::WechatUnavailable);
+    eventually(LONG, "the order is cancelled", async || (status(&shopper, &order).await == 4).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn a_killed_origin_forgets_no_payment() {
+    let mut shop = Shop::start().await;
+    let (shopper, order, _) = ordered(&shop).await;
+    shopper.prepay(&order).await;
+    shop.wechat.misbehave(json!({"retry_scale": 0.02})).await;
+    shop.origin().kill();
+    let paid = shop.wechat.pay(number(&order)).await;
+    assert_ne!(paid["notify_status"], 200, "nobody is there: {paid}");
+    shop.restart_origin().await;
+    let shopper = shop.shopper("小王").await;
+    eventually(LONG, "the retry reaches the new process", async || {
+        (status(&shopper, &order).await == 1).then_some(())
+    })
+    .await;
+}
