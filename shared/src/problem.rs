@@ -170,6 +170,17 @@ mod tests {
     }
 
     #[test]
+    fn the_table_of_the_docs_is_this_enum() {
+        let docs = include_str!("../../docs/API.md");
+        let rows: Vec<&str> = docs.lines().filter(|line| line.starts_with("| `")).collect();
+        assert_eq!(rows.len(), Problem::ALL.len());
+        for (row, problem) in rows.iter().zip(Problem::ALL) {
+            let start = format!("| `{}` | {} | {} | ", problem.slug(), problem.status(), problem.message());
+            assert!(row.starts_with(&start), "{row}\nshould start with\n{start}");
+        }
+    }
+
+    #[test]
     fn the_body_has_the_wire_shape() {
         let body = serde_json::to_value(Problem::OutOfStock.body("r1", vec![])).unwrap();
         let expected = serde_json::json!({"code": 409, "message": "库存不足", "error": "out_of_stock", "request_id": "r1"});
