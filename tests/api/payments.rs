@@ -228,16 +228,12 @@ async fn what_is_no_notification_is_refused_in_wechats_form() {
 
 #[tokio::test]
 async fn an_order_past_its_time_cannot_be_paid_and_closes() {
-    let shop = ShopPlan::new().setting("FARMGATE_ORDERS__PAY_WINDOW_SECONDS", 2).start().await;
-    let mut shop = shop;
+    let mut shop = Shop::start().await;
     let (shopper, order, sku) = ordered(&shop).await;
     shopper.prepay(&order).await;
+    shop.let_time_run_out(&order).await;
     let path = format!("/api/orders/{}/pay", order["order_id"]);
-    eventually(LONG, "the time to pay is over", async || {
-        let reply = shopper.api.post(&path, &json!({})).await;
-        (reply.status != 200).then(|| reply.fails_with(Problem::OrderExpired))
-    })
-    .await;
+    shopper.api.post(&path, &json!({})).await.fails_with(Problem::OrderExpired);
     shop.start_worker().await;
     eventually(LONG, "the order is cancelled", async || (status(&shopper, &order).await == 4).then_some(()))
         .await;
@@ -253,12 +249,13 @@ async fn an_order_past_its_time_cannot_be_paid_and_closes() {
 
 #[tokio::test]
 async fn an_order_paid_in_silence_is_found_paid_when_its_time_is_up() {
-    let shop = ShopPlan::new().worker().setting("FARMGATE_ORDERS__PAY_WINDOW_SECONDS", 3).start().await;
+    let shop = ShopPlan::new().worker().start().await;
     let (shopper, order, sku) = ordered(&shop).await;
     shopper.prepay(&order).await;
     shop.wechat.misbehave(json!({"notify": [{"fault": "silent"}]})).await;
     shop.wechat.pay(number(&order)).await;
     assert_eq!(status(&shopper, &order).await, 0, "nobody told the shop");
+    shop.let_time_run_out(&order).await;
     eventually(LONG, "the shop asks before it cancels", async || {
         (status(&shopper, &order).await == 1).then_some(())
     })
@@ -268,10 +265,11 @@ async fn an_order_paid_in_silence_is_found_paid_when_its_time_is_up() {
 
 #[tokio::test]
 async fn an_overdue_order_stays_while_wechat_cannot_be_asked() {
-    let shop = ShopPlan::new().worker().setting("FARMGATE_ORDERS__PAY_WINDOW_SECONDS", 2).start().await;
+    let shop = ShopPlan::new().worker().start().await;
     let (shopper, order, sku) = ordered(&shop).await;
     shopper.prepay(&order).await;
     shop.wechat.misbehave(json!({"api": [{"fault": "status", "status": 500, "code": "SYSTEM_ERROR"}]})).await;
+    shop.let_time_run_out(&order).await;
     let query = format!("/v3/pay/transactions/out-trade-no/{}", number(&order));
     eventually(LONG, "the shop has asked a few times", async || {
         (shop.wechat.calls(&query).await.len() >= 3).then_some(())
@@ -285,13 +283,42 @@ async fn an_overdue_order_stays_while_wechat_cannot_be_asked() {
 
 #[tokio::test]
 async fn an_order_whose_prepay_never_arrived_closes_too() {
-    let shop = ShopPlan::new().worker().setting("FARMGATE_ORDERS__PAY_WINDOW_SECONDS", 2).start().await;
+    let shop = ShopPlan::new().worker().start().await;
     let (shopper, order, _) = ordered(&shop).await;
     shop.wechat.misbehave(json!({"api": [{"fault": "drop", "times": 1}]})).await;
     let path = format!("/api/orders/{}/pay", order["order_id"]);
     shopper.api.post(&path, &json!({})).await.fails_with(Problem::WechatUnavailable);
+    shop.let_time_run_out(&order).await;
     eventually(LONG, "the order is cancelled", async || (status(&shopper, &order).await == 4).then_some(()))
         .await;
+}
+
+#[tokio::test]
+async fn an_order_that_was_never_to_be_paid_closes_without_asking_wechat() {
+    let shop = ShopPlan::new().worker().start().await;
+    let (shopper, order, sku) = ordered(&shop).await;
+    shop.let_time_run_out(&order).await;
+    eventually(LONG, "the order is cancelled", async || (status(&shopper, &order).await == 4).then_some(()))
+        .await;
+    assert_eq!(shop.stock(sku).await.held, 0);
+    assert_eq!(shop.wechat.calls("/v3/").await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_payment_of_a_cancelled_order_is_recorded_and_sells_nothing() {
+    let shop = ShopPlan::new().worker().start().await;
+    let (shopper, order, sku) = ordered(&shop).await;
+    shopper.prepay(&order).await;
+    shop.let_time_run_out(&order).await;
+    eventually(LONG, "the order is cancelled", async || (status(&shopper, &order).await == 4).then_some(()))
+        .await;
+    let late = shop.wechat.notify(number(&order), &[]).await;
+    assert_eq!(late["notify_status"], 200, "WeChat need not tell it again: {late}");
+    assert_eq!(status(&shopper, &order).await, 4);
+    let stock = shop.stock(sku).await;
+    assert_eq!((stock.held, stock.sold), (0, 0), "the goods may be somebody else's by now");
+    let refund_due = shop.count("SELECT COUNT(*) FROM payments p JOIN orders o ON o.id = p.order_id WHERE p.status = 1 AND o.status = 4").await;
+    assert_eq!(refund_due, 1, "the money is on record");
 }
 
 #[tokio::test]

@@ -130,5 +130,5 @@ fn clean_environment(command: &mut Command, settings: &[(String, String)]) {
             command.env(name, value);
         }
     }
-    command.env("RUST_BACKTRACE", "1").envs(settings.iter().map(|(name, value)| (name, value)));
+    command.envs(settings.iter().map(|(name, value)| (name, value)));
 }

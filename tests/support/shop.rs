@@ -134,48 +134,40 @@ impl Shop {
         if let Some(each) = plan.stock {
             restock(&db, each).await;
         }
-        let mut origin = Process::start(
-            "origin",
-            Command::new(env::origin_binary()).arg("serve"),
-            &folder.path,
-            &settings,
-        );
-        let origin_url = origin.listening().await;
+        // The worker goes first: an origin that starts beside a finished gate uses it from its first order on.
+        let worker = if plan.worker {
+            let worker = start_worker(&folder.path, &settings).await;
+            eventually(LONG, "the worker builds the stock gate", async || {
+                let sku: i64 =
+                    sqlx::query_scalar("SELECT MIN(sku_id) FROM stock").fetch_one(&db).await.ok()?;
+                gate_level(&schema, sku).await
+            })
+            .await;
+            Some(worker)
+        } else {
+            None
+        };
+        let (origin, origin_url) = start_origin("origin", &folder.path, &settings).await;
         let api = Caller::edge(&origin_url, Shop::edge_key());
-        let probe = Caller::phone(&origin_url);
-        eventually(LONG, "the origin is ready", async || {
-            (probe.get("/readyz").await.status == 200).then_some(())
-        })
-        .await;
-        let mut shop = Shop {
+        Shop {
             api,
             wechat,
             db,
             origin_url,
             origin,
-            worker: None,
+            worker,
             cable,
             door: None,
             settings,
             schema,
             folder,
             _room: room,
-        };
-        if plan.worker {
-            shop.start_worker().await;
         }
-        shop
     }
 
     /// The jobs, from now on.
     pub async fn start_worker(&mut self) {
-        let mut command = Command::new(env::origin_binary());
-        let worker = Process::start("worker", command.arg("worker"), &self.folder.path, &self.settings);
-        eventually(LONG, "the worker logs that it is ready", async || {
-            worker.log().contains("worker ready").then_some(())
-        })
-        .await;
-        self.worker = Some(worker);
+        self.worker = Some(start_worker(&self.folder.path, &self.settings).await);
     }
 
     /// Runs `seed` once more.
@@ -240,34 +232,51 @@ impl Shop {
 
     /// What the gate in Redis shows for a SKU, if it shows anything.
     pub async fn gate(&self, sku: i64) -> Option<i64> {
-        let mut redis = self.redis().await;
-        let key = format!("{}:stock:{sku}", self.schema.name);
-        redis::cmd("GET").arg(key).query_async(&mut redis).await.expect("Redis answers")
-    }
-
-    /// Waits until the gate shows every SKU.
-    pub async fn gate_is_up(&self, sku: i64) {
-        eventually(LONG, "the gate shows the stock", async || self.gate(sku).await).await;
+        gate_level(&self.schema, sku).await
     }
 
     /// Redis loses everything that this shop had in it, as a restart without persistence does.
     pub async fn forget_redis(&self) {
-        let mut redis = self.redis().await;
+        let mut redis = redis().await;
         let pattern = format!("{}:*", self.schema.name);
         let keys: Vec<String> =
             redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.expect("Redis answers");
         let _: () = redis::cmd("DEL").arg(keys).query_async(&mut redis).await.expect("Redis answers");
     }
 
-    async fn redis(&self) -> MultiplexedConnection {
-        let client = redis::Client::open(env::redis_url()).expect("a redis:// URL");
-        client.get_multiplexed_async_connection().await.expect("the tests' Redis answers")
+    /// The time to pay this order is over, as if it had been made that much earlier.
+    pub async fn let_time_run_out(&self, order: &serde_json::Value) {
+        sqlx::query("UPDATE orders SET pay_deadline = UTC_TIMESTAMP(3) - INTERVAL 1 SECOND WHERE id = ?")
+            .bind(order["order_id"].as_i64())
+            .execute(&self.db)
+            .await
+            .expect("an order has a deadline");
     }
 
     /// One number from the database.
     pub async fn count(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query).fetch_one(&self.db).await.unwrap_or_else(|error| panic!("{query}: {error}"))
     }
+}
+
+async fn redis() -> MultiplexedConnection {
+    let client = redis::Client::open(env::redis_url()).expect("a redis:// URL");
+    client.get_multiplexed_async_connection().await.expect("the tests' Redis answers")
+}
+
+async fn gate_level(schema: &Schema, sku: i64) -> Option<i64> {
+    let key = format!("{}:stock:{sku}", schema.name);
+    redis::cmd("GET").arg(key).query_async(&mut redis().await).await.expect("Redis answers")
+}
+
+async fn start_worker(folder: &Path, settings: &[(String, String)]) -> Process {
+    let mut command = Command::new(env::origin_binary());
+    let worker = Process::start("worker", command.arg("worker"), folder, settings);
+    eventually(LONG, "the worker logs that it is ready", async || {
+        worker.log().contains("worker ready").then_some(())
+    })
+    .await;
+    worker
 }
 
 async fn start_origin(name: &str, folder: &Path, settings: &[(String, String)]) -> (Process, String) {
