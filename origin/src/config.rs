@@ -9,7 +9,8 @@ use anyhow::{Context, bail, ensure};
 use farmgate_shared::edge_auth::EdgeKey;
 use farmgate_shared::money::Fen;
 use figment::Figment;
-use figment::providers::{Env, Format, Toml};
+use figment::providers::{Format, Serialized, Toml};
+use figment::value::Value;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
@@ -196,7 +197,7 @@ impl Config {
             ensure!(file.is_file(), "the configuration file {} does not exist", file.display());
             figment = figment.merge(Toml::file(file));
         }
-        figment.merge(Env::prefixed("FARMGATE_").split("__")).extract().context("reading the settings")
+        with_variables(figment, std::env::vars()).extract().context("reading the settings")
     }
 
     /// Checks what serving needs and no type can say.
@@ -267,6 +268,27 @@ impl Config {
     }
 }
 
+/// Lays the variables `FARMGATE_<SECTION>__<KEY>` (and `FARMGATE_ENVIRONMENT`) over `figment`. A setting that is text
+/// stays text to the letter: a merchant number or a key made of digits must not turn into a number on the way.
+fn with_variables(figment: Figment, variables: impl Iterator<Item = (String, String)>) -> Figment {
+    let mut merged = figment.clone();
+    for (name, value) in variables {
+        let Some(name) = name.strip_prefix("FARMGATE_") else { continue };
+        if name != "ENVIRONMENT" && !name.contains("__") {
+            continue; // a variable of the tools around us, such as the cache folder
+        }
+        let path = name.to_lowercase().replace("__", ".");
+        // Every setting that is not text is a whole number; what is none is refused by the setting's own type.
+        let is_text = !figment.find_value(&path).is_ok_and(|default| matches!(default, Value::Num(..)));
+        let value = match value.parse::<i64>() {
+            Ok(number) if !is_text => Value::from(number),
+            _ => Value::from(value),
+        };
+        merged = merged.merge(Serialized::global(&path, value));
+    }
+    merged
+}
+
 /// The environment variable of a setting.
 fn variable(name: &str) -> String {
     format!("FARMGATE_{}", name.replace('.', "__").to_uppercase())
@@ -283,6 +305,27 @@ mod tests {
         assert!(config.edge.keys.expose_secret().is_empty());
         let error = config.check_for_serving().unwrap_err().to_string();
         assert!(error.contains("mysql.url") && error.contains("FARMGATE_MYSQL__URL"), "{error}");
+    }
+
+    #[test]
+    fn text_from_the_environment_stays_text() {
+        let variables = [
+            ("FARMGATE_PAY__MCHID", "0123456789"),
+            ("FARMGATE_PAY__API_V3_KEY", "12345678901234567890123456789012"),
+            ("FARMGATE_MYSQL__MAX_CONNECTIONS", "7"),
+            ("FARMGATE_ENVIRONMENT", "production"),
+            ("FARMGATE_CACHE", "/somewhere"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config: Config =
+            with_variables(Figment::from(Toml::string(DEFAULTS)), variables.into_iter()).extract().unwrap();
+        assert_eq!(config.pay.mchid, "0123456789");
+        assert_eq!(config.pay.api_v3_key.expose_secret(), "12345678901234567890123456789012");
+        assert_eq!(config.mysql.max_connections, 7);
+        assert_eq!(config.environment, Environment::Production);
+        let misspelt = [("FARMGATE_PAY__MCHIDD".to_owned(), "1".to_owned())];
+        let misspelt = with_variables(Figment::from(Toml::string(DEFAULTS)), misspelt.into_iter());
+        assert!(misspelt.extract::<Config>().unwrap_err().to_string().contains("mchidd"));
     }
 
     #[test]
