@@ -1,1 +1,10 @@
-//! tests
+//! What the origin refuses: strangers, forged tokens and bad input. The edge refuses most of it first (`tests/edge`);
+//! here the origin stands alone, as it must when the edge is wrong or somebody got past it.
+
+// Helpers outside `#[test]` functions may fail a test in the shortest way.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bad_input;
+mod edge_signature;
+mod start;
+mod tokens;

@@ -168,6 +168,24 @@ impl Caller {
         Ok(Reply { status, headers, body: reply.bytes().await?.to_vec(), asked })
     }
 
+    /// Says that a body of `length` bytes will follow, sends none of it, and reads the reply that came all the same.
+    pub async fn announce(&self, method: &str, path: &str, length: usize) -> Reply {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let host = self.base.trim_start_matches("http://");
+        let mut stream = tokio::net::TcpStream::connect(host).await.expect("somebody listens");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.expect("a head can be sent");
+        let mut answer = Vec::new();
+        tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer))
+            .await
+            .unwrap_or_else(|_| panic!("{method} {path}: no reply before the body was sent"))
+            .expect("the reply can be read");
+        Reply::parse(&format!("{method} {path}"), &answer)
+    }
+
     /// What the edge adds to a request. A test may overrule any of it by a header of its own in the call.
     fn edge_headers(&self, key: &EdgeKey, call: &Call) -> Vec<(&'static str, String)> {
         let request_id = unique("request");

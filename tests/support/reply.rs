@@ -16,6 +16,26 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Reads a whole HTTP/1.1 reply whose body is not chunked.
+    pub(crate) fn parse(asked: &str, bytes: &[u8]) -> Reply {
+        let text = String::from_utf8_lossy(bytes);
+        let (head, body) =
+            text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{asked}: no reply but {text:?}"));
+        let mut lines = head.lines();
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+            let name = reqwest::header::HeaderName::from_bytes(name.as_bytes()).expect("a header's name");
+            headers.append(name, value.trim().parse().expect("a header's value"));
+        }
+        Reply {
+            status: status.unwrap_or_else(|| panic!("{asked}: no status in {head:?}")),
+            headers,
+            body: body.as_bytes().to_vec(),
+            asked: asked.to_owned(),
+        }
+    }
+
     /// A header as text; empty when there is none.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()

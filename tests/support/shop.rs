@@ -207,6 +207,16 @@ impl Shop {
         self.origin_url = url;
     }
 
+    /// The worker's process.
+    pub fn worker(&mut self) -> &mut Process {
+        self.worker.as_mut().expect("the plan asked for a worker")
+    }
+
+    /// What the origin was started with.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        self.settings.clone()
+    }
+
     pub fn redis_cable(&self) -> &RedisCable {
         self.cable.as_ref().expect("the plan asked for a cable")
     }

@@ -1,0 +1,153 @@
+//! The origin answers the edge and nobody else.
+
+use farmgate_tests::shared::edge_auth::{EdgeKey, HEADER_KID, HEADER_NONCE, HEADER_SIG, HEADER_TS};
+use farmgate_tests::{Call, Problem, Shop, ShopPlan, json, unique};
+use reqwest::Method;
+
+#[tokio::test]
+async fn an_unsigned_request_learns_nothing() {
+    let shop = Shop::start().await;
+    let stranger = shop.api.unsigned();
+    for path in [
+        "/api/products",
+        "/api/categories",
+        "/api/user/info",
+        "/api/nothing",
+        "/static/demo/x.webp",
+        "/",
+        "/admin/api/login",
+        "/.well-known/jwks.json",
+    ] {
+        stranger.get(path).await.fails_with(Problem::EdgeSignatureRequired);
+    }
+    stranger.post("/api/user/login", &json!({"code": "x"})).await.fails_with(Problem::EdgeSignatureRequired);
+    stranger.post("/api/payments/wechat/notify", &json!({})).await.fails_with(Problem::EdgeSignatureRequired);
+    assert_eq!(shop.wechat.calls("/").await.len(), 0);
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(stranger.get(path).await.status, 200, "{path} answers whoever watches the process");
+    }
+}
+
+#[tokio::test]
+async fn each_part_of_the_signature_counts() {
+    let shop = Shop::start().await;
+    let path = "/api/products?page=1";
+    shop.api.get(path).await.data();
+    for header in [HEADER_KID, HEADER_TS, HEADER_NONCE, HEADER_SIG] {
+        for value in ["", "0", &"0".repeat(64)] {
+            let reply = shop.api.unsigned().send(signed_by_hand(path).replacing(header, value)).await;
+            reply.fails_with(Problem::EdgeSignatureRequired);
+        }
+    }
+    // The whole thing unchanged passes: each refusal above was for its own reason.
+    shop.api.unsigned().send(signed_by_hand(path)).await.data();
+    // Signed for another path, method or body.
+    let moved = Call { path: "/api/products?page=2".into(), ..signed_by_hand(path) };
+    shop.api.unsigned().send(moved).await.fails_with(Problem::EdgeSignatureRequired);
+    let other_method = Call { method: Method::HEAD, ..signed_by_hand(path) };
+    assert_eq!(shop.api.unsigned().send(other_method).await.status, 403);
+    let other_body = Call { body: b"{}".to_vec(), ..signed_by_hand(path) };
+    shop.api.unsigned().send(other_body).await.fails_with(Problem::EdgeSignatureRequired);
+    let other_subject = signed_by_hand(path).header("x-edge-subject", "1");
+    shop.api.unsigned().send(other_subject).await.fails_with(Problem::EdgeSignatureRequired);
+    let other_address = signed_by_hand(path).header("x-edge-client-ip", "198.51.100.1");
+    shop.api.unsigned().send(other_address).await.fails_with(Problem::EdgeSignatureRequired);
+}
+
+/// A GET with the edge's headers written out, so that a test can change one of them.
+fn signed_by_hand(path: &str) -> Call {
+    let key = Shop::edge_key();
+    let (nonce, request_id) = (unique("nonce"), unique("request"));
+    let timestamp = time::OffsetDateTime::now_utc().unix_timestamp().to_string();
+    let signature = farmgate_tests::shared::edge_auth::Signed {
+        method: "GET",
+        path_and_query: path,
+        timestamp: &timestamp,
+        nonce: &nonce,
+        body: b"",
+        subject: "",
+        client_ip: "",
+        request_id: &request_id,
+    }
+    .sign(&key.secret);
+    Call::get(path)
+        .header(HEADER_KID, &key.kid)
+        .header(HEADER_TS, &timestamp)
+        .header(HEADER_NONCE, &nonce)
+        .header(HEADER_SIG, &signature)
+        .header("x-request-id", &request_id)
+}
+
+trait Replacing {
+    fn replacing(self, name: &str, value: &str) -> Self;
+}
+
+impl Replacing for Call {
+    fn replacing(mut self, name: &str, value: &str) -> Call {
+        for header in self.headers.iter_mut().filter(|(known, _)| known == name) {
+            value.clone_into(&mut header.1);
+        }
+        self
+    }
+}
+
+#[tokio::test]
+async fn another_key_is_a_strangers() {
+    let shop = Shop::start().await;
+    let key = Shop::edge_key();
+    let same_id = EdgeKey { secret: vec![7; 32], ..key.clone() };
+    let other_id = EdgeKey { kid: "unknown".into(), ..key };
+    for key in [same_id, other_id] {
+        shop.api.with_edge_key(key).get("/api/products").await.fails_with(Problem::EdgeSignatureRequired);
+    }
+}
+
+#[tokio::test]
+async fn a_replay_is_refused() {
+    let shop = Shop::start().await;
+    let call = Call { nonce: Some(unique("nonce")), ..Call::get("/api/products") };
+    shop.api.send(call.clone()).await.data();
+    shop.api.send(call.clone()).await.fails_with(Problem::EdgeSignatureRequired);
+    let elsewhere = Call { path: "/api/categories".into(), ..call };
+    shop.api.send(elsewhere).await.fails_with(Problem::EdgeSignatureRequired);
+}
+
+#[tokio::test]
+async fn a_replay_is_refused_while_redis_is_away() {
+    let shop = ShopPlan::new().redis_cable().start().await;
+    shop.redis_cable().pull();
+    let call = Call { nonce: Some(unique("nonce")), ..Call::get("/api/products") };
+    shop.api.send(call.clone()).await.data();
+    shop.api.send(call).await.fails_with(Problem::EdgeSignatureRequired);
+}
+
+#[tokio::test]
+async fn a_clock_may_differ_by_seconds_and_not_by_more() {
+    let shop = Shop::start().await;
+    for skew in [-25, 25] {
+        shop.api.send(Call { skew, ..Call::get("/api/products") }).await.data();
+    }
+    for skew in [-35, 35, -3600, 86_400 * 365] {
+        shop.api
+            .send(Call { skew, ..Call::get("/api/products") })
+            .await
+            .fails_with(Problem::EdgeSignatureRequired);
+    }
+}
+
+#[tokio::test]
+async fn a_nonce_has_16_to_64_letters_and_digits() {
+    let shop = Shop::start().await;
+    for nonce in ["short", &"n".repeat(65), "nonce-with-hyphens-in-it", "nonce:with:colons:in"] {
+        let call = Call { nonce: Some(nonce.to_owned()), ..Call::get("/api/products") };
+        shop.api.send(call).await.fails_with(Problem::EdgeSignatureRequired);
+    }
+}
+
+#[tokio::test]
+async fn the_request_id_of_the_edge_comes_back() {
+    let shop = Shop::start().await;
+    let reply = shop.api.unsigned().send(signed_by_hand("/api/nothing")).await;
+    let body = reply.fails_with(Problem::NotFound);
+    assert!(body["request_id"].as_str().unwrap().starts_with("request"), "{body}");
+}
