@@ -37,14 +37,20 @@ pub fn new_signing_key() -> anyhow::Result<SigningKey> {
     Ok(SigningKey { pem, public: pair.public_key().as_ref().to_vec() })
 }
 
-/// Writes `jwt.pem`, `jwks.json`, `origin.env` and `edge.env` into `dir`.
+const FILES: [&str; 4] = ["jwt.pem", "jwks.json", "origin.env", "edge.env"];
+
+/// Writes `jwt.pem`, `jwks.json`, `origin.env` and `edge.env` into `dir`; where all of them are, they stay.
 ///
 /// # Errors
-/// When one of them is there already or cannot be written.
+/// When only some of them are there, or one cannot be written.
 pub fn run(dir: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let dir = dir.canonicalize()?;
-    for name in ["jwt.pem", "jwks.json", "origin.env", "edge.env"] {
+    if FILES.iter().all(|name| dir.join(name).exists()) {
+        println!("keys are in {} already and stay as they are", dir.display());
+        return Ok(());
+    }
+    for name in FILES {
         ensure!(
             !dir.join(name).exists(),
             "{} is there already; keys are never overwritten",
@@ -99,14 +105,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         run(dir.path()).unwrap();
         let first = fs::read_to_string(dir.path().join("origin.env")).unwrap();
-        assert!(run(dir.path()).is_err());
+        run(dir.path()).unwrap();
         assert_eq!(fs::read_to_string(dir.path().join("origin.env")).unwrap(), first);
         #[cfg(unix)]
-        for name in ["jwt.pem", "origin.env", "edge.env"] {
+        for name in FILES {
             let mode = std::os::unix::fs::PermissionsExt::mode(
                 &fs::metadata(dir.path().join(name)).unwrap().permissions(),
             );
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
+        fs::remove_file(dir.path().join("edge.env")).unwrap();
+        assert!(run(dir.path()).is_err(), "half a set is never completed with other keys");
     }
 }

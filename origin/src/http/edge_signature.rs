@@ -118,7 +118,7 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
     }
     axum::body::to_bytes(body, MAX_BODY_BYTES).await.map_err(|error| {
         let too_large = std::error::Error::source(&error)
-            .is_some_and(|cause| cause.to_string().contains("length limit exceeded"));
+            .is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
         if too_large {
             Problem::PayloadTooLarge.into()
         } else {

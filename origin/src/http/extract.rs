@@ -74,7 +74,7 @@ fn readable(message: &str) -> String {
     }
 }
 
-/// An id in the path. What is no id names nothing, so it is the domain's 404 and not a 400: `GET /api/products/abc`.
+/// An id in the path. What is no id names nothing, so `GET /api/products/abc` is a 404 and not a 400.
 #[derive(Debug)]
 pub struct PathId<T>(pub T);
 

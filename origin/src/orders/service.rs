@@ -12,6 +12,7 @@ use farmgate_shared::problem::{FieldProblem, Problem};
 use ring::rand::{SecureRandom, SystemRandom};
 use sqlx::MySqlConnection;
 use time::{Duration, OffsetDateTime};
+use tracing::Instrument;
 
 use super::model::{self, Status, Sums};
 use super::store::{self, ItemRow, NewOrder, OrderRow};
@@ -86,10 +87,25 @@ struct Draft {
 /// Makes an order: price, address and freight from the database, then the gate, then one transaction. The reply is
 /// given only after its COMMIT. A repetition gets the first reply.
 ///
+/// It runs in a task of its own: a client that hangs up, or a request that times out, must not leave a hold in the
+/// gate that nobody settles.
+///
 /// # Errors
 /// As docs/API.md lists for `POST /api/orders`.
 pub async fn place(
     app: &Arc<App>,
+    user: UserId,
+    key: Option<String>,
+    body: CreateOrder,
+) -> Result<CreatedOrder, ApiError> {
+    let app = app.clone();
+    let task = tokio::spawn(async move { place_uninterrupted(&app, user, key, body).await }.in_current_span());
+    // The task is never aborted, so a failure to join is a panic: the outermost layer answers for it.
+    task.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+async fn place_uninterrupted(
+    app: &App,
     user: UserId,
     key: Option<String>,
     body: CreateOrder,
