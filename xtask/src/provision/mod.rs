@@ -85,6 +85,7 @@ fn first_cause<const N: usize>(errors: [Option<&anyhow::Error>; N]) -> Result<()
     let mut all: Vec<&anyhow::Error> = errors.into_iter().flatten().collect();
     all.sort_by_key(|error| error.is::<Bystander>());
     match all.first() {
+        Some(error) if error.is::<Bystander>() => bail!("{}", error.root_cause()),
         Some(error) => bail!("{error:#}"),
         None => Ok(()),
     }
