@@ -99,7 +99,8 @@ pub async fn place(
     body: CreateOrder,
 ) -> Result<CreatedOrder, ApiError> {
     let app = app.clone();
-    let task = tokio::spawn(async move { place_uninterrupted(&app, user, key, body).await }.in_current_span());
+    let task =
+        tokio::spawn(async move { place_uninterrupted(&app, user, key, body).await }.in_current_span());
     // The task is never aborted, so a failure to join is a panic: the outermost layer answers for it.
     task.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
