@@ -212,6 +212,11 @@ impl Shop {
         self.worker.as_mut().expect("the plan asked for a worker")
     }
 
+    /// In front of this shop's keys in Redis.
+    pub fn redis_prefix(&self) -> &str {
+        &self.schema.name
+    }
+
     /// What the origin was started with.
     pub fn settings(&self) -> Vec<(String, String)> {
         self.settings.clone()
