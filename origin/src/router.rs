@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use farmgate_shared::problem::Problem;
+use axum::{Json, Router};
 use http::StatusCode;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -15,7 +14,6 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
-use crate::error::ApiError;
 use crate::http::{edge_signature, replies};
 use crate::{addresses, catalog, orders, payments, pictures, users};
 
@@ -57,7 +55,7 @@ pub fn router(app: Arc<App>) -> Router {
     api.route("/static/demo/{file}", get(pictures::get_demo_picture))
         // Around unknown paths too: a stranger does not even learn which paths exist.
         .layer(axum::middleware::from_fn_with_state(app.clone(), edge_signature::require))
-        .route("/healthz", get(|| async { "ok" }))
+        .route("/healthz", get(|| async { Json("ok") }))
         .route("/readyz", get(ready))
         .with_state(app)
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, timeout))
@@ -65,11 +63,13 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(axum::middleware::from_fn(replies::finish))
 }
 
-/// Whether requests can be served: MySQL answers with our schema, and the catalogue is loaded.
-async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
-    if app.catalog.snapshot().version == 0 {
-        return Err(Problem::Unavailable.into());
+/// Whether requests can be served: MySQL answers and the catalogue is loaded. Not yet is no failure worth a line in the
+/// log, so this is no [`crate::error::ApiError`].
+async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<&'static str>) {
+    let loaded = app.catalog.snapshot().version > 0;
+    if loaded && sqlx::Executor::execute(app.db.pool(), "DO 1").await.is_ok() {
+        (StatusCode::OK, Json("ready"))
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, Json("not ready"))
     }
-    sqlx::Executor::execute(app.db.pool(), "DO 1").await?;
-    Ok("ready")
 }

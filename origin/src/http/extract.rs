@@ -3,6 +3,7 @@
 use axum::extract::path::ErrorKind;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, RawQuery, Request};
+use farmgate_shared::ids::{AddressId, OrderId, ProductId};
 use farmgate_shared::problem::{FieldProblem, Problem};
 use garde::Validate;
 use http::header::CONTENT_TYPE;
@@ -52,8 +53,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         let field = error.path().to_string();
         let error = error.into_inner();
         if error.is_data() {
-            let field = if field == "." { "body".to_owned() } else { field };
-            ApiError::fields(vec![FieldProblem::new(field, readable(&error.to_string()))])
+            ApiError::fields(vec![field_problem(&field, &error.to_string())])
         } else {
             ApiError::caused(Problem::InvalidJson, error)
         }
@@ -62,16 +62,38 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// serde's English, put so that a shopper's support can read it; our own messages are Chinese already.
-fn readable(message: &str) -> String {
+/// serde's English, put so that a shopper's support can read it; our own messages are Chinese already. `path` is where
+/// serde stopped: `.` for the body itself, and the object around a field that is missing.
+fn field_problem(path: &str, message: &str) -> FieldProblem {
     let message = message.split(" at line ").next().unwrap_or(message);
-    match message.strip_prefix("missing field ") {
-        Some(field) => format!("缺少字段 {}", field.trim_matches('`')),
-        None if message.starts_with("invalid type") || message.starts_with("invalid value") => {
-            format!("类型或取值不对（{message}）")
-        }
-        None => message.to_owned(),
+    if let Some(missing) = message.strip_prefix("missing field ") {
+        let missing = missing.trim_matches('`');
+        let field = if path == "." { missing.to_owned() } else { format!("{path}.{missing}") };
+        return FieldProblem::new(field, "缺少该字段");
     }
+    let field = if path == "." { "body" } else { path };
+    if message.starts_with("invalid type") || message.starts_with("invalid value") {
+        return FieldProblem::new(field, format!("类型或取值不对（{message}）"));
+    }
+    FieldProblem::new(field, message)
+}
+
+/// An id that stands in a path.
+pub trait Named: std::str::FromStr + Send {
+    /// What is said of an id that names nothing.
+    const UNKNOWN: Problem;
+}
+
+impl Named for ProductId {
+    const UNKNOWN: Problem = Problem::ProductNotFound;
+}
+
+impl Named for AddressId {
+    const UNKNOWN: Problem = Problem::AddressNotFound;
+}
+
+impl Named for OrderId {
+    const UNKNOWN: Problem = Problem::OrderNotFound;
 }
 
 /// An id in the path. What is no id names nothing, so `GET /api/products/abc` is a 404 and not a 400.
@@ -80,7 +102,7 @@ pub struct PathId<T>(pub T);
 
 impl<T, S> FromRequestParts<S> for PathId<T>
 where
-    T: std::str::FromStr + Send,
+    T: Named,
     S: Send + Sync,
 {
     type Rejection = ApiError;
@@ -91,11 +113,11 @@ where
                 PathRejection::FailedToDeserializePathParams(failed)
                     if !matches!(failed.kind(), ErrorKind::WrongNumberOfParameters { .. }) =>
                 {
-                    ApiError::from(Problem::NotFound)
+                    ApiError::from(T::UNKNOWN)
                 }
                 other => ApiError::caused(Problem::Internal, other),
             })?;
-        text.parse().map(PathId).map_err(|_| Problem::NotFound.into())
+        text.parse().map(PathId).map_err(|_| T::UNKNOWN.into())
     }
 }
 
@@ -132,5 +154,18 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
                 "须为 1 到 64 个字母、数字、下划线或连字符",
             )])),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_field_is_named_by_its_path() {
+        assert_eq!(field_problem(".", "missing field `code` at line 1 column 2").field, "code");
+        assert_eq!(field_problem("items[0]", "missing field `sku_id`").field, "items[0].sku_id");
+        assert_eq!(field_problem(".", "invalid type: sequence, expected struct").field, "body");
+        assert_eq!(field_problem("quantity", "须为 1 到 999 的整数").message, "须为 1 到 999 的整数");
     }
 }
