@@ -50,6 +50,15 @@ impl Context {
         command
     }
 
+    /// For a child that runs cargo xtask in its turn: our own settings after all.
+    pub fn pass_settings(command: &mut Command) {
+        for name in SETTINGS {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+    }
+
     /// Where cargo puts what it builds, whatever the user's configuration says.
     pub fn target_dir(&self) -> Result<PathBuf> {
         let mut command = self.command("cargo");
@@ -64,6 +73,8 @@ impl Context {
     }
 }
 
+const SETTINGS: [&str; 4] = ["FARMGATE_CACHE", "FARMGATE_STATE", "FARMGATE_MYSQL_URL", "FARMGATE_REDIS_URL"];
+
 /// Variables that must not reach children: cargo's description of this package, and settings that
 /// share the origin's `FARMGATE_` prefix but are meant for xtask.
 fn is_ours(name: &str) -> bool {
@@ -72,7 +83,7 @@ fn is_ours(name: &str) -> bool {
             name,
             "CARGO" | "CARGO_MANIFEST_DIR" | "CARGO_MANIFEST_PATH" | "CARGO_BIN_NAME" | "CARGO_CRATE_NAME"
         )
-        || matches!(name, "FARMGATE_CACHE" | "FARMGATE_STATE" | "FARMGATE_MYSQL_URL" | "FARMGATE_REDIS_URL")
+        || SETTINGS.contains(&name)
 }
 
 fn checkout() -> Result<PathBuf> {

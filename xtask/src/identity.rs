@@ -81,6 +81,7 @@ pub fn carrying(name: &str, value: &str) -> Vec<Identity> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
 
     #[test]
     fn a_command_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
@@ -103,7 +104,12 @@ mod tests {
     #[test]
     fn children_are_found_by_the_mark_they_inherit() {
         let mark = format!("test-{}", std::process::id());
-        let mut child = Command::new("sleep").arg("60").env("FARMGATE_TEST_MARK", &mark).spawn().unwrap();
+        // The kernel shows an environment a little after a program has started: one that speaks has
+        // its own by then.
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo; read line"]).env("FARMGATE_TEST_MARK", &mark);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
         let found = carrying("FARMGATE_TEST_MARK", &mark);
         child.kill().unwrap();
         child.wait().unwrap();

@@ -26,13 +26,22 @@ impl Ports {
 mod tests {
     use super::*;
 
+    /// Other tests start processes meanwhile, which hold our sockets for an instant before they are
+    /// replaced by their program: what is free is therefore asked for more than once.
+    fn at_last(holds: impl Fn() -> bool) -> bool {
+        (0..1000).any(|_| {
+            std::thread::yield_now();
+            holds()
+        })
+    }
+
     #[test]
     fn a_taken_port_is_replaced_by_a_free_one() {
         let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let taken = other.local_addr().unwrap().port();
         let chosen = Ports::default().choose(taken).unwrap();
         assert_ne!(chosen, taken);
-        TcpListener::bind((Ipv4Addr::LOCALHOST, chosen)).unwrap();
+        assert!(at_last(|| TcpListener::bind((Ipv4Addr::LOCALHOST, chosen)).is_ok()));
     }
 
     #[test]
@@ -41,7 +50,7 @@ mod tests {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             listener.local_addr().unwrap().port()
         };
-        assert_eq!(Ports::default().choose(free).unwrap(), free);
+        assert!(at_last(|| Ports::default().choose(free).unwrap() == free));
     }
 
     #[test]

@@ -120,7 +120,12 @@ mod tests {
         assert!(held.is_some());
         assert!(take_lock(&state).unwrap().is_none());
         drop(held);
-        assert!(take_lock(&state).unwrap().is_some());
+        // A process that another test is just starting may hold it an instant longer.
+        let mut free = (0..1000).map(|_| {
+            std::thread::yield_now();
+            take_lock(&state).unwrap()
+        });
+        assert!(free.any(|lock| lock.is_some()));
         std::fs::remove_dir_all(&state).unwrap();
     }
 }

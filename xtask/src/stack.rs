@@ -262,6 +262,8 @@ fn wrangler(
     command.arg("--persist-to").arg(home.join("state"));
     command.arg("--env-file").arg(&file).arg("--show-interactive-dev-session=false");
     command.env("WRANGLER_SEND_METRICS", "false").env("CLOUDFLARE_CF_FETCH_ENABLED", "false");
+    // wrangler.toml has it call `cargo xtask edge-build`.
+    Context::pass_settings(&mut command);
     command.env("XDG_CONFIG_HOME", &home).env("CI", "true").env("NO_COLOR", "1");
     Ok(command)
 }

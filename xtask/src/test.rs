@@ -127,13 +127,9 @@ impl Checks<'_> {
         let result = self.timed("demo flow", |context| {
             for arguments in [&["up", "--detach"][..], &["demo"], &["down"]] {
                 let mut command = context.command("cargo");
-                command.arg("xtask").args(arguments).env("FARMGATE_STATE", &shop);
-                // Ours would otherwise not find the cache that was given to us.
-                for name in ["FARMGATE_CACHE", "FARMGATE_MYSQL_URL", "FARMGATE_REDIS_URL"] {
-                    if let Some(value) = std::env::var_os(name) {
-                        command.env(name, value);
-                    }
-                }
+                command.arg("xtask").args(arguments);
+                Context::pass_settings(&mut command);
+                command.env("FARMGATE_STATE", &shop);
                 let status = process::run_visibly(command, &context.stop, STEP_LIMIT)?;
                 if !status.success() {
                     bail!("cargo xtask {} failed ({status})", arguments.join(" "));
