@@ -356,6 +356,39 @@ async fn thirty_buyers_of_five_units_get_exactly_five() {
 }
 
 #[tokio::test]
+async fn two_origins_make_one_order_of_a_key_and_oversell_nothing() {
+    let mut shop = ShopPlan::new().stock(5).worker().start().await;
+    let replica = shop.replica().await;
+    let (product, sku, _) = shop.first_product().await;
+    let mut calls = Vec::new();
+    for buyer in 0..10 {
+        let shopper = shop.shopper(&format!("买家{buyer}")).await;
+        let body = seed_body(product, json!(1), shopper.address().await);
+        let call = Call::post("/api/orders", &body).idempotent("one");
+        calls.push((shopper.through(&replica), call.clone()));
+        calls.push((shopper, call));
+    }
+    let replies = at_once(calls.into_iter()).await;
+    let mut won = HashSet::new();
+    for pair in replies.chunks(2) {
+        let numbers: HashSet<String> = pair
+            .iter()
+            .filter(|reply| reply.status == 200)
+            .map(|reply| reply.data()["order_no"].to_string())
+            .collect();
+        assert!(numbers.len() <= 1, "one key made two orders: {numbers:?}");
+        won.extend(numbers);
+        for lost in pair.iter().filter(|reply| reply.status != 200) {
+            lost.fails_with(Problem::OutOfStock);
+        }
+    }
+    let orders = shop.count("SELECT COUNT(*) FROM orders").await;
+    assert_eq!(orders, i64::try_from(won.len()).unwrap(), "an order that nobody was told of");
+    let stock = shop.stock(sku).await;
+    assert_eq!((i64::from(stock.held), i64::from(stock.available)), (orders, 5 - orders));
+}
+
+#[tokio::test]
 async fn the_gate_falls_with_an_order_and_rises_when_it_closes() {
     let shop = ShopPlan::new().worker().start().await;
     let (product, sku, _) = shop.first_product().await;

@@ -113,6 +113,15 @@ async fn a_replay_is_refused() {
 }
 
 #[tokio::test]
+async fn a_replay_at_another_origin_is_refused_too() {
+    let mut shop = Shop::start().await;
+    let replica = shop.replica().await;
+    let call = Call { nonce: Some(unique("nonce")), ..Call::get("/api/products") };
+    shop.api.send(call.clone()).await.data();
+    replica.send(call).await.fails_with(Problem::EdgeSignatureRequired);
+}
+
+#[tokio::test]
 async fn a_replay_is_refused_while_redis_is_away() {
     let shop = ShopPlan::new().redis_cable().start().await;
     shop.redis_cable().pull();

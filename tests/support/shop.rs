@@ -85,6 +85,7 @@ pub struct Shop {
     pub origin_url: String,
     origin: Process,
     worker: Option<Process>,
+    replicas: Vec<Process>,
     cable: Option<RedisCable>,
     /// Where WeChat's notifications come in when no edge is there to take them.
     door: Option<Tap>,
@@ -156,6 +157,7 @@ impl Shop {
             origin_url,
             origin,
             worker,
+            replicas: Vec::new(),
             cable,
             door: None,
             settings,
@@ -205,6 +207,13 @@ impl Shop {
             door.lead_to_signed(&url, Shop::edge_key());
         }
         self.origin_url = url;
+    }
+
+    /// One more origin beside the first, over the same MySQL and Redis; called as the edge calls it.
+    pub async fn replica(&mut self) -> Caller {
+        let (origin, url) = start_origin(&unique("replica"), &self.folder.path, &self.settings).await;
+        self.replicas.push(origin);
+        Caller::edge(&url, Shop::edge_key())
     }
 
     /// The worker's process.

@@ -22,6 +22,13 @@ impl Shopper {
         Shopper { api: caller.with_token(&token).with_subject(&id.to_string()), id, name: name.to_owned() }
     }
 
+    /// The same shopper, through another caller.
+    #[must_use]
+    pub fn through(&self, caller: &Caller) -> Shopper {
+        let api = caller.with_token(self.api.token()).with_subject(&self.id.to_string());
+        Shopper { api, ..self.clone() }
+    }
+
     /// A login code of the shopper of this name; each one works once.
     pub fn code(name: &str) -> String {
         format!("as:{name}:{}", unique("code"))
