@@ -20,10 +20,10 @@ use farmgate_shared::MAX_BODY_BYTES;
 use farmgate_shared::edge_auth::{Signed, hex};
 use farmgate_shared::problem::Problem;
 use wasm_bindgen::prelude::wasm_bindgen;
+use web_sys::ReadableStreamDefaultReader;
 use worker::js_sys::futures::JsFuture;
 use worker::js_sys::{self, Reflect, Uint8Array};
 use worker::wasm_bindgen::{JsCast, JsValue};
-use worker::web_sys::{self, ReadableStreamDefaultReader};
 use worker::{Context, Env, console_error};
 
 use crate::auth::Doorkeeper;
@@ -85,6 +85,11 @@ fn variable(env: &Env, name: &str) -> Option<String> {
     if value.is_object() { js_sys::JSON::stringify(&value).ok()?.as_string() } else { value.as_string() }
 }
 
+/// A URL as `fetch` spells it. Hosts hand over what the client sent: `/static/../api`, or a bare `'` in the query.
+fn normalised(url: String) -> String {
+    web_sys::Url::new(&url).map_or(url, |parsed| parsed.href())
+}
+
 fn random_hex<const BYTES: usize>() -> Result<String, String> {
     let mut bytes = [0; BYTES];
     getrandom_02::getrandom(&mut bytes).map_err(|error| format!("no randomness: {error}"))?;
@@ -131,6 +136,17 @@ pub fn renew() {
     wasm_bindgen::handler::schedule_reinit();
 }
 
+/// That next call. It takes nothing, because the glue still writes the arguments of the call that makes the new
+/// instance into the old one.
+#[wasm_bindgen]
+pub fn ready() {}
+
+/// The answer to a request that a trap has ended. Knows nothing but the method, since the instance is fresh.
+#[wasm_bindgen]
+pub fn trapped(method: &str) -> Result<web_sys::Response, JsValue> {
+    apologise(method == "HEAD")
+}
+
 /// Everything that [`hit`] has no answer to.
 #[worker::event(fetch)]
 async fn fetch(request: web_sys::Request, env: Env, ctx: Context) -> worker::Result<web_sys::Response> {
@@ -138,13 +154,27 @@ async fn fetch(request: web_sys::Request, env: Env, ctx: Context) -> worker::Res
         Ok(edge) => edge,
         Err(reason) => {
             console_error!("the edge cannot serve: {reason}");
-            let request_id = random_hex::<10>().unwrap_or_else(|_| "0".repeat(20));
-            let asker = Asker { request_id: &request_id, is_head: request.method() == "HEAD", browser: None };
-            return Ok(response(asker.problem(Problem::Internal, vec![]))?);
+            return Ok(apologise(request.method() == "HEAD")?);
         }
     };
     let visit = Visit::new(edge, request);
-    Ok(visit.answer(&ctx).await?)
+    let answer = visit.answer(&ctx).await;
+    Ok(answer.or_else(|error| {
+        console_error!("{} {}: {} ({})", visit.method, visit.url, reason(&error), visit.request_id);
+        visit.problem(Problem::Internal)
+    })?)
+}
+
+/// The answer when there is no [`Edge`] to answer.
+fn apologise(is_head: bool) -> Result<web_sys::Response, JsValue> {
+    let request_id = random_hex::<10>().unwrap_or_else(|_| "0".repeat(20));
+    response(Asker { request_id: &request_id, is_head, browser: None }.problem(Problem::Internal, vec![]))
+}
+
+/// What a host's error says, on one line.
+fn reason(error: &JsValue) -> String {
+    let message = error.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
+    message.or_else(|| error.as_string()).unwrap_or_else(|| format!("{error:?}"))
 }
 
 /// One request on its way through.
@@ -152,6 +182,7 @@ struct Visit {
     edge: Rc<Edge>,
     request: web_sys::Request,
     method: String,
+    /// In the spelling that the host's `fetch` sends: what is routed, what is signed and what is sent must be one.
     url: String,
     origin: Option<String>,
     request_id: String,
@@ -163,7 +194,7 @@ impl Visit {
         let header = |name: &str| request.headers().get(name).ok().flatten();
         Visit {
             method: request.method(),
-            url: request.url(),
+            url: normalised(request.url()),
             origin: header("origin"),
             request_id: edge.request_id(),
             client_ip: origin::client_ip(header(&edge.settings.client_ip_header).as_deref()),
@@ -289,7 +320,7 @@ impl Visit {
         let reply = match question.ask().await {
             Ok(reply) => reply,
             Err(error) => {
-                console_error!("{} {path}: origin unreachable: {error:?} ({})", self.method, self.request_id);
+                console_error!("{} {path}: {} ({})", self.method, reason(&error), self.request_id);
                 return self.problem(Problem::Unavailable);
             }
         };
@@ -366,7 +397,7 @@ async fn ask_catalogue(
     let result = try_catalogue(edge, read, patience_ms, request_id, client_ip, asked).await;
     result.map_err(|error| {
         let key = read.path_and_query();
-        console_error!("GET {key}: {error:?} ({request_id})");
+        console_error!("GET {key}: {} ({request_id})", reason(&error));
         edge.catalog.borrow_mut().failed(&key, now_ms());
         OriginFailed
     })

@@ -8,10 +8,10 @@ use farmgate_shared::edge_auth::{
     EdgeKey, HEADER_CLIENT_IP, HEADER_KID, HEADER_NONCE, HEADER_PREFIX, HEADER_REQUEST_ID, HEADER_SIG,
     HEADER_SUBJECT, HEADER_TS, Signed,
 };
+use web_sys::{AbortSignal, Request, RequestInit, RequestRedirect, Response, WorkerGlobalScope};
 use worker::js_sys::futures::JsFuture;
 use worker::js_sys::{self, Uint8Array};
 use worker::wasm_bindgen::{JsCast, JsValue};
-use worker::web_sys::{AbortSignal, Request, RequestInit, RequestRedirect, Response, WorkerGlobalScope};
 
 use crate::router::Forward;
 
