@@ -23,6 +23,9 @@ const SIM_PORT: u16 = 8090;
 const MYSQL_PORT: u16 = 13306;
 const REDIS_PORT: u16 = 16379;
 
+/// The demo looks at the stock gate under this name.
+const REDIS_PREFIX: &str = "farmgate";
+
 const BUILD_LIMIT: Duration = Duration::from_secs(45 * 60);
 const TOOL_LIMIT: Duration = Duration::from_secs(5 * 60);
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -226,7 +229,7 @@ fn origin_settings(
         ("HTTP__PUBLIC_URL", edge.clone()),
         ("MYSQL__URL", text(&endpoints.mysql_url)),
         ("REDIS__URL", text(&endpoints.redis_url)),
-        ("REDIS__PREFIX", "farmgate:dev:".to_owned()),
+        ("REDIS__PREFIX", REDIS_PREFIX.to_owned()),
         ("WECHAT__BASE_URL", text(&endpoints.wechat_sim)),
         ("PAY__BASE_URL", text(&endpoints.wechat_sim)),
         ("PAY__NOTIFY_URL", format!("{edge}/api/payments/wechat/notify")),
