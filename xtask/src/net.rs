@@ -53,6 +53,10 @@ pub fn redis_answers(host: &str) -> Result<()> {
     Ok(())
 }
 
+pub fn accepts(host: &str) -> bool {
+    connect(host).is_ok()
+}
+
 /// `host:port` of a URL such as `mysql://user:word@host:port/name`.
 pub fn authority(url: &str, default_port: u16) -> Result<String> {
     let rest = url.split_once("://").ok_or_else(|| anyhow!("not a URL: {url}"))?.1;

@@ -8,7 +8,7 @@ use crate::identity::Identity;
 use crate::provision::{self, mysql, redis};
 use crate::run_file::{RunFile, take_lock};
 use crate::stack::{self, Programs};
-use crate::{edge_build, process};
+use crate::{edge_build, net, process};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use nix::sys::signal::Signal;
@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 /// From nothing, on a slow machine and network, with room to spare.
 const START_LIMIT: Duration = Duration::from_secs(90 * 60);
 const STOP_LIMIT: Duration = Duration::from_secs(120);
+const EDGE_CHECK_EVERY: Duration = Duration::from_secs(2);
+const EDGE_SILENCE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
@@ -80,8 +82,20 @@ fn supervise(context: &Context, args: &UpArgs, mut fleet: Fleet) -> Result<ExitC
     let how = if args.supervise { "stop it with: cargo xtask down" } else { "stop it with Ctrl-C" };
     context.progress.say(format!("\nThe shop is up ({took}).\n{}\n{how}", endpoints.describe()));
 
+    let edge = net::authority(endpoints.edge.as_deref().unwrap_or_default(), 80)?;
+    let mut heard = Instant::now();
+    let mut asked = heard;
     while !context.stop.requested() {
         fleet.check()?;
+        // wrangler outlives the runtime that it started, and would then serve nothing.
+        if asked.elapsed() > EDGE_CHECK_EVERY {
+            asked = Instant::now();
+            if net::accepts(&edge) {
+                heard = asked;
+            } else if heard.elapsed() > EDGE_SILENCE {
+                bail!("the edge takes no connections any more\n{}", process::tail(&context.log("edge")?));
+            }
+        }
         context.stop.pause(TICK);
     }
     let step = context.progress.step("stopping");
