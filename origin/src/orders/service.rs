@@ -122,7 +122,9 @@ async fn place_uninterrupted(
     let draft = Arc::new(draft(app, keyed, body, now).await?);
     let deadline_ms = draft.pay_deadline.unix_timestamp_nanos() / 1_000_000;
     if let Taken::SoldOut(_) = app.gate.take(&draft.order_no, &draft.lines, deadline_ms).await {
-        return Err(Problem::OutOfStock.into());
+        // It may be this very order's twin, at another replica, that took the last ones.
+        let twin = draft.keyed.earlier_reply(app.db.pool(), now).await.map_err(OrderError::from)?;
+        return twin.ok_or_else(|| Problem::OutOfStock.into());
     }
     let work = draft.clone();
     let written = app
