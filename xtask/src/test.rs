@@ -153,6 +153,7 @@ impl Checks<'_> {
             let result = process::run(command, &log, &step, &context.stop, STEP_LIMIT);
             if result.is_err() && !context.stop.requested() {
                 context.progress.say(std::fs::read_to_string(&log).unwrap_or_default());
+                bail!("{name} failed: its output is above");
             }
             result?;
             step.done("");
