@@ -6,6 +6,7 @@
 //! everything else.
 
 pub mod auth;
+pub mod body;
 pub mod cache;
 pub mod catalog;
 pub mod origin;
@@ -16,11 +17,9 @@ pub mod settings;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
-use farmgate_shared::MAX_BODY_BYTES;
 use farmgate_shared::edge_auth::{Signed, hex};
 use farmgate_shared::problem::Problem;
 use wasm_bindgen::prelude::wasm_bindgen;
-use web_sys::ReadableStreamDefaultReader;
 use worker::js_sys::futures::JsFuture;
 use worker::js_sys::{self, Reflect, Uint8Array};
 use worker::wasm_bindgen::{JsCast, JsValue};
@@ -37,9 +36,6 @@ use crate::settings::Settings;
 const PATIENCE_MS: u32 = 5000;
 /// The same when there is an old page to fall back on.
 const PATIENCE_WITH_OLD_PAGE_MS: u32 = 1500;
-/// Most of a refused body that is read all the same, in bytes.
-const DRAIN_BYTES: usize = 4 * 1024 * 1024;
-
 thread_local! {
     static EDGE: OnceCell<Rc<Edge>> = const { OnceCell::new() };
 }
@@ -161,7 +157,7 @@ async fn fetch(request: web_sys::Request, env: Env, ctx: Context) -> worker::Res
     };
     let visit = Visit::new(edge, request);
     let answer = visit.answer(&ctx).await;
-    visit.drain().await;
+    body::drain(&visit.request).await;
     Ok(answer.or_else(|error| {
         console_error!("{} {}: {} ({})", visit.method, visit.url, reason(&error), visit.request_id);
         visit.problem(Problem::Internal)
@@ -290,7 +286,7 @@ impl Visit {
             String::new()
         };
         let body = match self.method.as_str() {
-            "POST" | "PUT" | "DELETE" => match self.body().await {
+            "POST" | "PUT" | "DELETE" => match body::whole(&self.request).await {
                 Ok(body) => Some(body),
                 Err(problem) => return self.problem(problem),
             },
@@ -338,42 +334,6 @@ impl Visit {
         } else {
             self.pass_back(&reply, &[("cache-control", "no-store".into())])
         }
-    }
-
-    /// The request's whole body, or why it is not taken.
-    async fn body(&self) -> Result<Vec<u8>, Problem> {
-        let announced: Option<usize> = self.header("content-length").and_then(|text| text.parse().ok());
-        if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
-            return Err(Problem::PayloadTooLarge);
-        }
-        self.read(MAX_BODY_BYTES).await
-    }
-
-    /// Reads and forgets a body that nobody wanted, so that a client still sending it comes to read its answer
-    /// instead of a broken connection.
-    async fn drain(&self) {
-        if !self.request.body_used() {
-            drop(self.read(0).await);
-        }
-    }
-
-    /// Reads the body and keeps it if it is `most` bytes or fewer. What is beyond [`DRAIN_BYTES`] stays unread.
-    async fn read(&self, most: usize) -> Result<Vec<u8>, Problem> {
-        let Some(stream) = self.request.body() else { return Ok(Vec::new()) };
-        let reader: ReadableStreamDefaultReader = stream.get_reader().unchecked_into();
-        let (mut body, mut length) = (Vec::new(), 0);
-        loop {
-            // It fails when the client has gone away, so nobody reads this answer.
-            let chunk = next_chunk(&reader).await.map_err(|_| Problem::InvalidParameter)?;
-            let Some(chunk) = chunk else { break };
-            length += chunk.length() as usize;
-            if length <= most {
-                body.extend(chunk.to_vec());
-            } else if length > DRAIN_BYTES {
-                break;
-            }
-        }
-        if length <= most { Ok(body) } else { Err(Problem::PayloadTooLarge) }
     }
 
     /// The origin's reply as the client gets it: `set` replaces or adds headers.
@@ -500,14 +460,6 @@ fn passed_headers(headers: &web_sys::Headers, passes: impl Fn(&str) -> bool) -> 
 
 async fn body_of(reply: &web_sys::Response) -> Result<Uint8Array, JsValue> {
     Ok(Uint8Array::new(&JsFuture::from(reply.array_buffer()?).await?))
-}
-
-async fn next_chunk(reader: &ReadableStreamDefaultReader) -> Result<Option<Uint8Array>, JsValue> {
-    let result = JsFuture::from(reader.read()).await?;
-    if Reflect::get(&result, &"done".into())?.is_truthy() {
-        return Ok(None);
-    }
-    Ok(Some(Reflect::get(&result, &"value".into())?.dyn_into()?))
 }
 
 /// A reply as the host's own object.
