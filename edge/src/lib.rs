@@ -17,7 +17,7 @@ pub mod settings;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
-use farmgate_shared::edge_auth::{Signed, hex};
+use farmgate_shared::edge_auth::{HEADER_REQUEST_ID, Signed, hex};
 use farmgate_shared::problem::Problem;
 use wasm_bindgen::prelude::wasm_bindgen;
 use worker::js_sys::futures::JsFuture;
@@ -45,7 +45,7 @@ thread_local! {
 struct Edge {
     settings: Settings,
     door: RefCell<Doorkeeper>,
-    catalog: RefCell<Catalog<Uint8Array>>,
+    catalog: RefCell<Catalog<Kept>>,
     /// Random for each isolate; with the count behind it, an id for each request.
     id_prefix: String,
     id_count: Cell<u32>,
@@ -125,7 +125,43 @@ pub fn hit(
         is_head: method == "HEAD",
         browser: edge.settings.browser(origin.as_deref()),
     };
-    response(asker.page(&page, source, if_none_match.as_deref())).ok()
+    let is_usual = source == Source::Memory && method == "GET" && if_none_match.is_none() && origin.is_none();
+    match &*page {
+        Page::Found { body, .. } if is_usual => body.usual(asker, &page).ok(),
+        _ => response(asker.page(&page, source, if_none_match.as_deref())).ok(),
+    }
+}
+
+/// A page's body in the host's memory, and the reply that most requests for it get: a plain hit. Its headers are
+/// made once and only the request's id written anew, since handing a header to the host costs more than finding it.
+#[derive(Clone, Debug)]
+struct Kept {
+    bytes: Uint8Array,
+    usual: Rc<OnceCell<(js_sys::Object, web_sys::ResponseInit)>>,
+}
+
+impl Kept {
+    fn usual(&self, asker: Asker<'_>, page: &Page<Kept>) -> Result<web_sys::Response, JsValue> {
+        if let Some((headers, init)) = self.usual.get() {
+            Reflect::set(headers, &HEADER_REQUEST_ID.into(), &asker.request_id.into())?;
+            return web_sys::Response::new_with_opt_js_u8_array_and_init(Some(&self.bytes), init);
+        }
+        let reply = asker.page(page, Source::Memory, None);
+        let headers = header_object(&reply.headers)?;
+        let init = web_sys::ResponseInit::new();
+        init.set_status(reply.status);
+        init.set_headers(&headers);
+        let (_, init) = self.usual.get_or_init(|| (headers, init));
+        web_sys::Response::new_with_opt_js_u8_array_and_init(Some(&self.bytes), init)
+    }
+}
+
+fn header_object(headers: &[Header]) -> Result<js_sys::Object, JsValue> {
+    let object = js_sys::Object::new();
+    for (name, value) in headers {
+        Reflect::set(&object, &(*name).into(), &(**value).into())?;
+    }
+    Ok(object)
 }
 
 /// Gives up this Wasm instance: the next call from the host finds a fresh one. For `worker.mjs`, after a trap.
@@ -233,7 +269,7 @@ impl Visit {
         response(self.asker().problem(problem, vec![]))
     }
 
-    fn page(&self, page: &Page<Uint8Array>, source: Source) -> Result<web_sys::Response, JsValue> {
+    fn page(&self, page: &Page<Kept>, source: Source) -> Result<web_sys::Response, JsValue> {
         response(self.asker().page(page, source, self.header("if-none-match").as_deref()))
     }
 
@@ -356,7 +392,7 @@ impl Visit {
 
 /// What the origin said to a catalogue read.
 enum Answer {
-    Page(Rc<Page<Uint8Array>>),
+    Page(Rc<Page<Kept>>),
     /// A refusal that is for this request alone.
     Other(web_sys::Response),
 }
@@ -411,7 +447,8 @@ async fn try_catalogue(
     let page = match reply.status() {
         200 if is_for_everybody(&reply.headers()) => {
             let body = body_of(&reply).await?;
-            Page::found(body.clone(), &body.to_vec())
+            let bytes = body.to_vec();
+            Page::found(Kept { bytes: body, usual: Rc::default() }, &bytes)
         }
         404 => Page::missing(&body_of(&reply).await?.to_vec()).ok_or("a 404 that is not the origin's own")?,
         status @ (403 | 429 | 500..) => return Err(format!("status {status}").into()),
@@ -463,17 +500,13 @@ async fn body_of(reply: &web_sys::Response) -> Result<Uint8Array, JsValue> {
 }
 
 /// A reply as the host's own object.
-fn response(reply: Reply<Uint8Array>) -> Result<web_sys::Response, JsValue> {
-    let headers = js_sys::Object::new();
-    for (name, value) in &reply.headers {
-        Reflect::set(&headers, &(*name).into(), &(**value).into())?;
-    }
+fn response(reply: Reply<Kept>) -> Result<web_sys::Response, JsValue> {
     let init = web_sys::ResponseInit::new();
     init.set_status(reply.status);
-    init.set_headers(&headers);
+    init.set_headers(header_object(&reply.headers)?.as_ref());
     match reply.body {
         Body::Empty => web_sys::Response::new_with_opt_str_and_init(None, &init),
         Body::Text(text) => web_sys::Response::new_with_opt_str_and_init(Some(&text), &init),
-        Body::Kept(bytes) => web_sys::Response::new_with_opt_js_u8_array_and_init(Some(&bytes), &init),
+        Body::Kept(kept) => web_sys::Response::new_with_opt_js_u8_array_and_init(Some(&kept.bytes), &init),
     }
 }
