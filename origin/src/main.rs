@@ -2,6 +2,7 @@
 
 mod addresses;
 mod app;
+mod audit;
 mod catalog;
 mod clock;
 mod config;
@@ -31,6 +32,7 @@ use clap::{Parser, Subcommand};
 use secrecy::ExposeSecret;
 use tracing_subscriber::EnvFilter;
 
+use crate::app::App;
 use crate::config::{Config, LogConfig, LogFormat};
 use crate::db::Db;
 
@@ -54,6 +56,12 @@ enum Command {
     Migrate,
     /// Loads the demo shop; leaves stock and orders of an earlier load alone.
     Seed,
+    /// Audits the stock and order books (I1 to I5); ends with an error when one is broken.
+    Reconcile {
+        /// Builds the stock gate anew where it differs from MySQL.
+        #[arg(long)]
+        repair: bool,
+    },
     /// Makes the shop's own keys, once.
     Keygen {
         /// Where jwt.pem, jwks.json, origin.env and edge.env go.
@@ -93,6 +101,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Worker => serve::work(config).await,
             Command::Migrate => migrate(&config).await,
             Command::Seed => load_demo_shop(&config).await,
+            Command::Reconcile { repair } => reconcile(config, repair).await,
             Command::Keygen { .. } | Command::Openapi => Ok(()),
         }
     })
@@ -125,6 +134,15 @@ async fn load_demo_shop(config: &Config) -> anyhow::Result<()> {
         loaded.categories, loaded.products, loaded.skus
     );
     db.close().await;
+    Ok(())
+}
+
+async fn reconcile(config: Config, repair: bool) -> anyhow::Result<()> {
+    let app = App::new(config)?;
+    let report = audit::reconcile(&app, repair).await?;
+    print!("{report}");
+    app.db.close().await;
+    ensure!(report.is_clean(), "an invariant is broken");
     Ok(())
 }
 

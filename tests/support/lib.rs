@@ -27,7 +27,7 @@ mod wechat;
 
 pub use books::Stock;
 pub use broken::dropped_connection;
-pub use caller::{Call, Caller, unique};
+pub use caller::{Call, Caller, unique, unix_now};
 pub use chaos::RedisCable;
 pub use edge::EdgeShop;
 pub use reply::Reply;

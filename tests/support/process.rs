@@ -106,21 +106,21 @@ impl Drop for Process {
 
 /// Runs a program to its end and fails the test when it fails.
 pub async fn run(name: &str, command: &mut Command, settings: &[(String, String)]) -> String {
+    let (is_success, said) = try_run(command, settings).await;
+    assert!(is_success, "{name} failed:\n{said}");
+    said
+}
+
+/// Runs a program to its end: whether it succeeded, and what it printed, its complaints last.
+pub async fn try_run(command: &mut Command, settings: &[(String, String)]) -> (bool, String) {
     clean_environment(command, settings);
     let output = tokio::process::Command::from(std::mem::replace(command, Command::new("true")))
         .stdin(Stdio::null())
         .output()
         .await
-        .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+        .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(
-        output.status.success(),
-        "{name} failed with {}:\n{}{}",
-        output.status,
-        text(&output.stdout),
-        text(&output.stderr)
-    );
-    text(&output.stdout)
+    (output.status.success(), format!("{}{}", text(&output.stdout), text(&output.stderr)))
 }
 
 fn clean_environment(command: &mut Command, settings: &[(String, String)]) {

@@ -259,6 +259,38 @@ impl Shop {
         gate_level(&self.schema, sku).await
     }
 
+    /// Sends Redis one command, with this shop's prefix in front of every argument that begins with `:`.
+    pub async fn redis_command(&self, words: &[&str]) {
+        let mut command = redis::Cmd::new();
+        for word in words {
+            match word.strip_prefix(':') {
+                Some(key) => command.arg(format!("{}:{key}", self.schema.name)),
+                None => command.arg(*word),
+            };
+        }
+        command.exec_async(&mut redis().await).await.expect("Redis answers");
+    }
+
+    /// Whether Redis has this key of the shop's, named as in [`Shop::redis_command`].
+    pub async fn redis_has(&self, key: &str) -> bool {
+        let key = format!("{}{key}", self.schema.name);
+        redis::cmd("EXISTS").arg(key).query_async(&mut redis().await).await.expect("Redis answers")
+    }
+
+    /// Changes the books behind the origin's back; `number` ends the statement.
+    pub async fn change(&self, statement: &'static str, number: i64) {
+        sqlx::raw_sql(AssertSqlSafe(format!("{statement}{number}")))
+            .execute(&self.db)
+            .await
+            .unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+
+    /// What `farmgate-origin reconcile` says, and whether it found every invariant to hold.
+    pub async fn reconcile(&self, arguments: &[&str]) -> (bool, String) {
+        let mut command = Command::new(env::origin_binary());
+        process::try_run(command.arg("reconcile").args(arguments), &self.settings).await
+    }
+
     /// Redis loses everything that this shop had in it, as a restart without persistence does.
     pub async fn forget_redis(&self) {
         let mut redis = redis().await;

@@ -2,6 +2,7 @@
 //! cut off anywhere: what it changes goes through the same conditional updates as everything else.
 
 mod close_overdue;
+mod sweep_gate;
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use crate::stock;
 
 /// Runs rounds until `stop` resolves. A job that fails says so and is tried in the next round.
 pub async fn run(app: Arc<App>, stop: impl Future<Output = ()>) {
+    let mut sweeper = sweep_gate::Sweeper::default();
     let mut stop = std::pin::pin!(stop);
     let mut pause = tokio::time::interval(app.config.worker.interval());
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -17,17 +19,20 @@ pub async fn run(app: Arc<App>, stop: impl Future<Output = ()>) {
     loop {
         tokio::select! {
             () = &mut stop => return,
-            _ = pause.tick() => round(&app).await,
+            _ = pause.tick() => round(&app, &mut sweeper).await,
         }
     }
 }
 
 /// One round of every job.
-pub async fn round(app: &Arc<App>) {
+async fn round(app: &Arc<App>, sweeper: &mut sweep_gate::Sweeper) {
     match stock::service::rebuild_gate_if_lost(app).await {
         Ok(true) => tracing::info!("the stock gate was built anew"),
         Ok(false) => {}
         Err(error) => tracing::warn!(error = format!("{error:#}"), "the stock gate could not be looked at"),
+    }
+    if let Err(error) = sweeper.run(app).await {
+        tracing::warn!(error = format!("{error:#}"), "the stock gate could not be swept");
     }
     match close_overdue::run(app).await {
         Ok(0) => {}

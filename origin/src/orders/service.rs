@@ -39,6 +39,8 @@ pub enum OrderError {
     Idempotency(#[from] IdempotencyError),
     #[error(transparent)]
     Seal(#[from] SealError),
+    #[error("the order's hold was given back while it was being made")]
+    Buried,
     #[error("the order in the database has the state {0}")]
     UnknownStatus(i8),
     #[error(transparent)]
@@ -62,6 +64,7 @@ impl From<OrderError> for ApiError {
             OrderError::NotFound => Problem::OrderNotFound.into(),
             OrderError::Stock(StockError::NotEnough(_)) => Problem::OutOfStock.into(),
             OrderError::Idempotency(IdempotencyError::Reused) => Problem::IdempotencyKeyReused.into(),
+            OrderError::Buried => ApiError::caused(Problem::Unavailable, error),
             OrderError::Database(error)
             | OrderError::Stock(StockError::Database(error))
             | OrderError::Idempotency(IdempotencyError::Database(error)) => error.into(),
@@ -120,8 +123,7 @@ async fn place_uninterrupted(
         return Ok(reply);
     }
     let draft = Arc::new(draft(app, keyed, body, now).await?);
-    let deadline_ms = draft.pay_deadline.unix_timestamp_nanos() / 1_000_000;
-    if let Taken::SoldOut(_) = app.gate.take(&draft.order_no, &draft.lines, deadline_ms).await {
+    if let Taken::SoldOut(_) = app.gate.take(&draft.order_no, &draft.lines, milliseconds(now)).await {
         // It may be this very order's twin, at another replica, that took the last ones.
         let twin = draft.keyed.earlier_reply(app.db.pool(), now).await.map_err(OrderError::from)?;
         return twin.ok_or_else(|| Problem::OutOfStock.into());
@@ -153,6 +155,11 @@ async fn place_uninterrupted(
         }
         Err(TransactionError::CommitUnknown(error)) => settle_unknown(app, &draft, error).await,
     }
+}
+
+/// Milliseconds since 1970.
+fn milliseconds(moment: OffsetDateTime) -> i128 {
+    moment.unix_timestamp_nanos() / 1_000_000
 }
 
 /// The connection broke during COMMIT. The hold is never given back blindly: the order's number tells.
@@ -221,6 +228,11 @@ async fn write(connection: &mut MySqlConnection, draft: &Draft) -> Result<Create
     store::insert_items(connection, id, &draft.offers).await?;
     let reply = created(id, draft);
     draft.keyed.finish(connection, &reply).await?;
+    // After the order's row: whichever of this and the sweeper comes second waits for the other, or one is turned
+    // away by the deadlock check and tries anew.
+    if store::is_buried(connection, &draft.order_no).await? {
+        return Err(OrderError::Buried);
+    }
     stock::service::hold(connection, id, &draft.lines).await?;
     Ok(reply)
 }
@@ -402,6 +414,46 @@ async fn leave(
 async fn lines(connection: &mut MySqlConnection, order: OrderId) -> Result<Vec<Line>, sqlx::Error> {
     let rows = store::lines(connection, order).await?;
     Ok(rows.into_iter().map(|(sku, quantity)| Line { sku_id: SkuId(sku), quantity }).collect())
+}
+
+/// What became of a hold in the gate that stood too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Swept {
+    /// Its order was made: the hold was only left over.
+    Settled,
+    /// Its order was not made and never will be: the hold was given back.
+    Released,
+}
+
+/// Decides a hold that stood too long. The number is buried before the hold is given back, so that an order whose
+/// maker was only slow cannot come alive afterwards.
+///
+/// # Errors
+/// When MySQL is away; the hold stays.
+pub async fn sweep_hold(app: &App, order_no: OrderNo) -> Result<Swept, OrderError> {
+    let number = order_no.clone();
+    let is_made = app
+        .db
+        .transaction("sweep_hold", move |connection| {
+            let number = number.clone();
+            Box::pin(async move {
+                store::bury(connection, &number).await?;
+                let is_made = store::is_made(connection, &number).await?;
+                if is_made {
+                    store::unbury(connection, &number).await?;
+                }
+                Ok(is_made)
+            })
+        })
+        .await
+        .map_err(TransactionError::<OrderError>::flatten)?;
+    if is_made {
+        app.gate.settle(&order_no).await;
+        Ok(Swept::Settled)
+    } else {
+        app.gate.release(&order_no).await;
+        Ok(Swept::Released)
+    }
 }
 
 /// Orders that await payment past their deadline.

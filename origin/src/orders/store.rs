@@ -213,6 +213,45 @@ pub async fn set_payment(
     Ok(())
 }
 
+/// Makes sure that a number never becomes an order.
+pub async fn bury(connection: &mut MySqlConnection, order_no: &OrderNo) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO order_tombstones (order_no) VALUES (?) ON DUPLICATE KEY UPDATE order_no = order_no",
+    )
+    .bind(order_no.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes a tombstone back in the transaction that set it: the order had been made.
+pub async fn unbury(connection: &mut MySqlConnection, order_no: &OrderNo) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM order_tombstones WHERE order_no = ?")
+        .bind(order_no.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Whether a number was buried. Waits for a sweeper that is about to.
+pub async fn is_buried(connection: &mut MySqlConnection, order_no: &OrderNo) -> Result<bool, sqlx::Error> {
+    let row: Option<String> =
+        sqlx::query_scalar("SELECT order_no FROM order_tombstones WHERE order_no = ? FOR UPDATE")
+            .bind(order_no.as_str())
+            .fetch_optional(connection)
+            .await?;
+    Ok(row.is_some())
+}
+
+/// Whether an order with this number exists. Waits for one that is about to.
+pub async fn is_made(connection: &mut MySqlConnection, order_no: &OrderNo) -> Result<bool, sqlx::Error> {
+    let row: Option<i64> = sqlx::query_scalar("SELECT id FROM orders WHERE order_no = ? FOR UPDATE")
+        .bind(order_no.as_str())
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.is_some())
+}
+
 /// Orders that await payment past their deadline, the oldest first.
 pub async fn overdue(
     pool: &MySqlPool,

@@ -1,6 +1,7 @@
 //! The Redis gate: what each SKU has left, decided atomically in front of MySQL. It can refuse a sale, never make one:
 //! when it is away, incomplete or of another generation, orders go by MySQL alone.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use farmgate_shared::ids::{OrderNo, SkuId};
@@ -19,6 +20,36 @@ pub struct Gate {
     release: Script,
     give_back: Script,
     lower: Script,
+    levels: Script,
+    adjust: Script,
+    clear: Script,
+}
+
+/// The gate at one moment.
+#[derive(Debug)]
+pub struct Levels {
+    shown: HashMap<SkuId, i64>,
+    /// By SKU: order number and quantity.
+    held: HashMap<SkuId, Vec<(String, i64)>>,
+    orders: Vec<String>,
+}
+
+impl Levels {
+    /// What the gate shows of a SKU; `None` when it does not know it.
+    pub fn shown(&self, sku: SkuId) -> Option<i64> {
+        self.shown.get(&sku).copied()
+    }
+
+    /// The numbers of all orders that have a hold.
+    pub fn orders(&self) -> &[String] {
+        &self.orders
+    }
+
+    /// What is held of a SKU for orders that are not among `made`.
+    pub fn held_for_orders_other_than(&self, sku: SkuId, made: &HashSet<String>) -> i64 {
+        let holds = self.held.get(&sku).map_or(&[][..], Vec::as_slice);
+        holds.iter().filter(|(order, _)| !made.contains(order)).map(|(_, quantity)| quantity).sum()
+    }
 }
 
 /// What the gate said to an order.
@@ -41,6 +72,9 @@ impl Gate {
             release: Script::new(include_str!("release.lua")),
             give_back: Script::new(include_str!("give_back.lua")),
             lower: Script::new(include_str!("lower.lua")),
+            levels: Script::new(include_str!("levels.lua")),
+            adjust: Script::new(include_str!("adjust.lua")),
+            clear: Script::new(include_str!("clear.lua")),
         }
     }
 
@@ -52,14 +86,15 @@ impl Gate {
         self.epoch.load(Ordering::Relaxed)
     }
 
-    /// Takes all lines for an order, or none, and writes its hold. Asking twice for one order takes once.
-    pub async fn take(&self, order: &OrderNo, lines: &[Line], deadline_ms: i128) -> Taken {
+    /// Takes all lines for an order, or none, and writes its hold with the moment it was taken (milliseconds since
+    /// 1970). Asking twice for one order takes once.
+    pub async fn take(&self, order: &OrderNo, lines: &[Line], now_ms: i128) -> Taken {
         if self.epoch() == 0 {
             return Taken::Unknown;
         }
         let mut call = self.take.key(self.key_epoch());
         call.key(self.key_hold(order)).key(self.key_holds());
-        call.arg(self.epoch()).arg(deadline_ms.to_string()).arg(order.as_str());
+        call.arg(self.epoch()).arg(now_ms.to_string()).arg(order.as_str());
         for line in lines {
             call.key(self.key_stock(line.sku_id)).arg(line.quantity);
         }
@@ -126,6 +161,71 @@ impl Gate {
         }
     }
 
+    /// What the gate shows of some SKUs, and all of its holds.
+    ///
+    /// # Errors
+    /// When Redis is away.
+    pub async fn levels(&self, skus: &[SkuId]) -> redis::RedisResult<Levels> {
+        let mut call = self.levels.key(self.key_holds());
+        call.arg(self.redis.key("hold:"));
+        for sku in skus {
+            call.key(self.key_stock(*sku));
+        }
+        let (levels, holds): (Vec<String>, Vec<String>) =
+            call.invoke_async(&mut self.redis.connection()).await?;
+        let shown =
+            skus.iter().zip(&levels).filter_map(|(sku, level)| Some((*sku, level.parse().ok()?))).collect();
+        let sku_of: HashMap<String, SkuId> = skus.iter().map(|sku| (self.key_stock(*sku), *sku)).collect();
+        let mut held: HashMap<SkuId, Vec<(String, i64)>> = HashMap::new();
+        let mut orders: Vec<String> = Vec::new();
+        for line in holds.chunks_exact(3) {
+            let [order, key, quantity] = line else { continue };
+            if orders.last() != Some(order) {
+                orders.push(order.clone());
+            }
+            if let (Some(sku), Ok(quantity)) = (sku_of.get(key), quantity.parse()) {
+                held.entry(*sku).or_default().push((order.clone(), quantity));
+            }
+        }
+        Ok(Levels { shown, held, orders })
+    }
+
+    /// Moves a level by `change`, never below 0.
+    ///
+    /// # Errors
+    /// When Redis is away.
+    pub async fn add(&self, sku: SkuId, change: i64) -> redis::RedisResult<()> {
+        self.adjust(sku, change, "known").await
+    }
+
+    /// Makes a level that is not there yet.
+    ///
+    /// # Errors
+    /// When Redis is away.
+    pub async fn add_new(&self, sku: SkuId, level: i64) -> redis::RedisResult<()> {
+        self.adjust(sku, level, "new").await
+    }
+
+    async fn adjust(&self, sku: SkuId, change: i64, kind: &str) -> redis::RedisResult<()> {
+        let mut call = self.adjust.key(self.key_epoch());
+        call.key(self.key_stock(sku)).arg(self.epoch()).arg(change).arg(kind);
+        call.invoke_async(&mut self.redis.connection()).await
+    }
+
+    /// Order numbers whose hold was taken before a moment (milliseconds since 1970), the oldest first.
+    ///
+    /// # Errors
+    /// When Redis is away.
+    pub async fn holds_taken_before(&self, moment_ms: i128, most: isize) -> redis::RedisResult<Vec<OrderNo>> {
+        let numbers: Vec<String> = self
+            .redis
+            .connection()
+            .zrangebyscore_limit(self.key_holds(), "-inf", moment_ms.to_string(), 0, most)
+            .await?;
+        // Nothing but order numbers is ever added there.
+        Ok(numbers.iter().filter_map(|number| number.parse().ok()).collect())
+    }
+
     /// The generation that Redis shows, if any.
     ///
     /// # Errors
@@ -144,7 +244,9 @@ impl Gate {
         levels: impl IntoIterator<Item = (SkuId, i64)>,
     ) -> redis::RedisResult<()> {
         let mut connection = self.redis.connection();
-        let (): () = connection.del(self.key_epoch()).await?;
+        let mut clear = self.clear.key(self.key_epoch());
+        let (): () =
+            clear.key(self.key_holds()).arg(self.redis.key("hold:")).invoke_async(&mut connection).await?;
         let levels: Vec<(String, i64)> =
             levels.into_iter().map(|(sku, available)| (self.key_stock(sku), available)).collect();
         for chunk in levels.chunks(1000) {

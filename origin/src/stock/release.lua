@@ -1,5 +1,5 @@
 -- Undoes a take. KEYS: epoch, the order's hold, all holds. ARGV: epoch, order number.
--- A hold of an older generation is dropped without giving back: the rebuilt levels never counted it.
+-- A maker that knows another generation gives nothing back; holds of old generations are gone already (clear.lua).
 local hold = redis.call('HGETALL', KEYS[2])
 if #hold > 0 and redis.call('GET', KEYS[1]) == ARGV[1] then
   for i = 1, #hold, 2 do

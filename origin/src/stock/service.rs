@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use farmgate_shared::ids::{OrderId, SkuId};
+use farmgate_shared::ids::{OrderId, OrderNo, SkuId};
 use sqlx::MySqlConnection;
 
 use super::Line;
@@ -142,19 +142,129 @@ pub async fn learn_gate_epoch(app: &App) -> Result<(), sqlx::Error> {
 /// # Errors
 /// When MySQL or Redis is away.
 pub async fn rebuild_gate_if_lost(app: &App) -> anyhow::Result<bool> {
-    let pool = app.db.pool();
-    let epoch = store::gate_epoch(pool).await?;
+    let epoch = store::gate_epoch(app.db.pool()).await?;
     if epoch > 0 && app.gate.shown_epoch().await? == Some(epoch) {
         app.gate.set_epoch(epoch);
         return Ok(false);
     }
+    rebuild_gate(app).await?;
+    Ok(true)
+}
+
+/// Builds the gate anew from MySQL, as a new generation.
+///
+/// # Errors
+/// When MySQL or Redis is away; orders then go by MySQL alone.
+pub async fn rebuild_gate(app: &App) -> anyhow::Result<()> {
+    let pool = app.db.pool();
     // From here on nobody believes the old gate; orders go by MySQL alone until the new one is complete.
     store::raise_gate_epoch(pool).await?;
     let epoch = store::gate_epoch(pool).await?;
     let levels = store::all_available(pool).await?;
     app.gate.fill(epoch, levels.into_iter().map(|(sku, available)| (SkuId(sku), available))).await?;
     app.gate.set_epoch(epoch);
-    Ok(true)
+    Ok(())
+}
+
+/// Where the gate and MySQL differ.
+#[derive(Clone, Debug, Default)]
+pub struct Drift {
+    /// SKUs compared.
+    pub looked_at: i64,
+    /// SKU → what must be added to the gate. A SKU that the gate does not know at all is not here but in `unknown`.
+    pub missing: HashMap<SkuId, i64>,
+    /// SKUs that MySQL has and the gate has not: new ones. Orders for them go by MySQL alone.
+    pub unknown: HashMap<SkuId, i64>,
+    /// The gate is of another generation, or empty.
+    pub lost: bool,
+}
+
+impl Drift {
+    pub fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.unknown.is_empty() && !self.lost
+    }
+
+    /// One line a difference.
+    pub fn describe(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.lost {
+            lines.push("the gate is empty or of another generation".to_owned());
+        }
+        for (sku, change) in &self.missing {
+            let (by, way) = (change.abs(), if *change > 0 { "little" } else { "much" });
+            lines.push(format!("SKU {sku}: the gate shows {by} too {way}"));
+        }
+        lines.extend(self.unknown.keys().map(|sku| format!("SKU {sku}: not in the gate")));
+        lines
+    }
+}
+
+/// SKUs compared in one look at the gate.
+const CHUNK: usize = 500;
+
+/// Compares the gate with MySQL. What the gate has taken for orders that MySQL does not have yet is counted as right.
+/// An order that is being made while this looks may show as a difference that the next look no longer finds.
+///
+/// # Errors
+/// When MySQL or Redis is away.
+pub async fn gate_drift(app: &App) -> anyhow::Result<Drift> {
+    let pool = app.db.pool();
+    let epoch = store::gate_epoch(pool).await?;
+    if epoch == 0 || app.gate.shown_epoch().await? != Some(epoch) {
+        return Ok(Drift { lost: true, ..Drift::default() });
+    }
+    let skus: Vec<SkuId> = store::all_available(pool).await?.into_iter().map(|(sku, _)| SkuId(sku)).collect();
+    let mut drift = Drift { looked_at: i64::try_from(skus.len())?, ..Drift::default() };
+    for chunk in skus.chunks(CHUNK) {
+        // The gate first: what it holds then and MySQL has by now is in MySQL's numbers already.
+        let levels = app.gate.levels(chunk).await?;
+        let (available, made) = store::available_and_made(pool, chunk, levels.orders()).await?;
+        for (sku, available) in available {
+            let sku = SkuId(sku);
+            let expected = available - levels.held_for_orders_other_than(sku, &made);
+            match levels.shown(sku) {
+                Some(shown) if shown == expected => {}
+                Some(shown) => {
+                    drift.missing.insert(sku, expected - shown);
+                }
+                None => {
+                    drift.unknown.insert(sku, expected);
+                }
+            }
+        }
+    }
+    Ok(drift)
+}
+
+/// Brings the gate to what MySQL has, where it differed by the same amount in `before` and differs so now: an order
+/// that is just being made looks like a difference only once. Says how many SKUs were mended.
+///
+/// # Errors
+/// When Redis is away.
+pub async fn mend_gate(app: &App, before: &Drift, now: &Drift) -> anyhow::Result<usize> {
+    let mut mended = 0;
+    for (sku, change) in &now.missing {
+        if before.missing.get(sku) == Some(change) {
+            app.gate.add(*sku, *change).await?;
+            mended += 1;
+        }
+    }
+    for (sku, level) in &now.unknown {
+        if before.unknown.get(sku) == Some(level) {
+            app.gate.add_new(*sku, *level).await?;
+            mended += 1;
+        }
+    }
+    Ok(mended)
+}
+
+/// Order numbers whose hold has stood in the gate since before `taken_before_ms`: their maker died, or could not say
+/// whether it committed.
+///
+/// # Errors
+/// When Redis is away.
+pub async fn old_holds(app: &App, taken_before_ms: i128, most: isize) -> redis::RedisResult<Vec<OrderNo>> {
+    app.gate.holds_taken_before(taken_before_ms, most).await
 }
 
 /// MySQL refused what the gate let through, so the gate shows too much of this SKU: lowers it to the truth.

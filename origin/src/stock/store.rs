@@ -1,5 +1,7 @@
 //! SQL of `stock`, `stock_movements` and `gate_epoch`.
 
+use std::collections::HashSet;
+
 use farmgate_shared::ids::{OrderId, SkuId};
 use sqlx::{MySqlConnection, MySqlPool, QueryBuilder};
 
@@ -10,6 +12,32 @@ pub async fn available(pool: &MySqlPool, skus: &[SkuId]) -> Result<Vec<(i64, i64
     let mut query = QueryBuilder::new("SELECT sku_id, CAST(available AS SIGNED) FROM stock WHERE sku_id IN ");
     push_list(&mut query, skus.iter().map(|sku| sku.0));
     query.build_query_as().fetch_all(pool).await
+}
+
+/// What is available of each SKU, and which of the orders exist, at one moment: one statement has one view.
+pub async fn available_and_made(
+    pool: &MySqlPool,
+    skus: &[SkuId],
+    orders: &[String],
+) -> Result<(Vec<(i64, i64)>, HashSet<String>), sqlx::Error> {
+    let mut query =
+        QueryBuilder::new("SELECT sku_id, CAST(available AS SIGNED), '' FROM stock WHERE sku_id IN ");
+    push_list(&mut query, skus.iter().map(|sku| sku.0));
+    if !orders.is_empty() {
+        query.push(" UNION ALL SELECT 0, 0, order_no FROM orders WHERE order_no IN ");
+        push_list(&mut query, orders.iter().cloned());
+    }
+    let rows: Vec<(i64, i64, String)> = query.build_query_as().fetch_all(pool).await?;
+    let mut available = Vec::with_capacity(skus.len());
+    let mut made = HashSet::new();
+    for (sku, level, order_no) in rows {
+        if order_no.is_empty() {
+            available.push((sku, level));
+        } else {
+            made.insert(order_no);
+        }
+    }
+    Ok((available, made))
 }
 
 pub async fn all_available(pool: &MySqlPool) -> Result<Vec<(i64, i64)>, sqlx::Error> {

@@ -1,6 +1,6 @@
 -- Takes all lines of an order, or none.
 -- KEYS: epoch, the order's hold, all holds, then one stock key a line.
--- ARGV: epoch, deadline (ms since 1970), order number, then one quantity a line.
+-- ARGV: epoch, now (ms since 1970), order number, then one quantity a line.
 -- Answers {0,0} taken (or taken before), {1,i} line i has too little left, {2,i} the gate cannot say.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {2, 0} end
 if redis.call('EXISTS', KEYS[2]) == 1 then return {0, 0} end

@@ -1,0 +1,48 @@
+//! Keeps the stock gate true: decides holds whose maker died, and mends levels that differ from MySQL twice in a row.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::app::App;
+use crate::orders;
+use crate::stock::{self, service::Drift};
+
+/// A hold lives for the milliseconds that an order's transaction takes; one this old has lost its maker.
+const HOLD_LIFE_MS: i128 = 20_000;
+/// Holds a round.
+const MOST_HOLDS: isize = 100;
+/// Least time between two looks at every level.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// The sweeper, with what it saw last.
+#[derive(Debug, Default)]
+pub struct Sweeper {
+    seen: Drift,
+    looked: Option<Instant>,
+}
+
+impl Sweeper {
+    /// One round.
+    ///
+    /// # Errors
+    /// When MySQL or Redis is away.
+    pub async fn run(&mut self, app: &Arc<App>) -> anyhow::Result<()> {
+        let now_ms = app.clock.now().unix_timestamp_nanos() / 1_000_000;
+        for order_no in stock::service::old_holds(app, now_ms - HOLD_LIFE_MS, MOST_HOLDS).await? {
+            let swept = orders::service::sweep_hold(app, order_no.clone()).await?;
+            tracing::info!(%order_no, ?swept, "a hold without a maker");
+        }
+        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+            return Ok(());
+        }
+        self.looked = Some(Instant::now());
+        let drift = stock::service::gate_drift(app).await?;
+        let mended = stock::service::mend_gate(app, &self.seen, &drift).await?;
+        if mended > 0 {
+            tracing::warn!(mended, "levels of the stock gate were mended");
+        }
+        // What was mended must be seen anew before it is mended again.
+        self.seen = if mended > 0 { Drift::default() } else { drift };
+        Ok(())
+    }
+}

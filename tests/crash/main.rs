@@ -1,0 +1,7 @@
+//! What a crash leaves behind, and what mends it. Each test is a whole shop of its own (see `support`).
+
+// Helpers outside `#[test]` functions may fail a test in the shortest way.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod books;
+mod gate;
