@@ -322,6 +322,80 @@ async fn a_payment_of_a_cancelled_order_is_recorded_and_sells_nothing() {
 }
 
 #[tokio::test]
+async fn a_shopper_cancels_an_unpaid_order_and_the_goods_return() {
+    let shop = ShopPlan::new().worker().start().await;
+    let (shopper, order, sku) = ordered(&shop).await;
+    let level = shop.gate(sku).await.unwrap();
+    shopper.prepay(&order).await;
+    let path = format!("/api/orders/{}/cancel", order["order_id"]);
+    let stranger = shop.shopper("小李").await;
+    stranger.api.post(&path, &json!({})).await.fails_with(Problem::OrderNotFound);
+    assert_eq!(status(&shopper, &order).await, 0);
+
+    for click in ["first", "second"] {
+        let cancelled = shopper.api.post(&path, &json!({})).await.data();
+        assert_eq!(
+            (&cancelled["status"], &cancelled["status_text"]),
+            (&json!(4), &json!("已取消")),
+            "{click}"
+        );
+    }
+    assert_eq!(shop.stock(sku).await.held, 0);
+    assert_eq!(shop.gate(sku).await, Some(level + 2));
+    let (refused, _) = shop.wechat.pay_refused(number(&order)).await;
+    assert_eq!(refused, 409, "closed at WeChat before it was cancelled here");
+}
+
+#[tokio::test]
+async fn a_paid_order_cannot_be_cancelled_even_if_only_wechat_knows() {
+    let shop = Shop::start().await;
+    let (shopper, order, sku) = ordered(&shop).await;
+    shopper.prepay(&order).await;
+    shop.wechat.misbehave(json!({"notify": [{"fault": "silent"}]})).await;
+    shop.wechat.pay(number(&order)).await;
+    let path = format!("/api/orders/{}/cancel", order["order_id"]);
+    shopper.api.post(&path, &json!({})).await.fails_with(Problem::OrderStateConflict);
+    assert_eq!(status(&shopper, &order).await, 1, "asking WeChat told that it is paid");
+    assert_eq!(shop.stock(sku).await.sold, 2);
+    shopper.api.post(&path, &json!({})).await.fails_with(Problem::OrderStateConflict);
+}
+
+#[tokio::test]
+async fn an_order_is_not_cancelled_while_wechat_cannot_be_asked() {
+    let shop = Shop::start().await;
+    let (shopper, order, sku) = ordered(&shop).await;
+    shopper.prepay(&order).await;
+    shop.wechat.misbehave(json!({"api": [{"fault": "drop"}]})).await;
+    let path = format!("/api/orders/{}/cancel", order["order_id"]);
+    shopper.api.post(&path, &json!({})).await.fails_with(Problem::WechatUnavailable);
+    assert_eq!((status(&shopper, &order).await, shop.stock(sku).await.held), (0, 2));
+    shop.wechat.behave().await;
+    shopper.api.post(&path, &json!({})).await.data();
+}
+
+#[tokio::test]
+async fn a_payment_and_a_cancel_that_meet_have_one_winner() {
+    let shop = Shop::start().await;
+    let shopper = shop.shopper("小王").await;
+    let (product, sku, _) = shop.first_product().await;
+    for round in 0..8 {
+        let order = shopper.order(product, 1).await;
+        shopper.prepay(&order).await;
+        let path = format!("/api/orders/{}/cancel", order["order_id"]);
+        let nothing = json!({});
+        let (cancel, paid) =
+            tokio::join!(shopper.api.post(&path, &nothing), shop.wechat.try_pay(number(&order)));
+        let ended = status(&shopper, &order).await;
+        match (cancel.status, paid) {
+            (200, false) => assert_eq!(ended, 4, "round {round}"),
+            (409, true) => assert_eq!(ended, 1, "round {round}"),
+            (cancel, paid) => panic!("round {round}: cancel {cancel}, paid {paid}, status {ended}"),
+        }
+    }
+    assert_eq!(shop.stock(sku).await.held, 0);
+}
+
+#[tokio::test]
 async fn a_killed_origin_forgets_no_payment() {
     let mut shop = Shop::start().await;
     let (shopper, order, _) = ordered(&shop).await;

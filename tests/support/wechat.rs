@@ -31,6 +31,11 @@ impl Wechat {
         self.control("/sim/pay", json!({"out_trade_no": out_trade_no, "request_payment": parameters})).await
     }
 
+    /// Whether WeChat takes the payment.
+    pub async fn try_pay(&self, out_trade_no: &str) -> bool {
+        self.caller.post("/sim/pay", &json!({"out_trade_no": out_trade_no})).await.status == 200
+    }
+
     /// What paying is refused with, as (status, reason).
     pub async fn pay_refused(&self, out_trade_no: &str) -> (u16, String) {
         let reply = self.caller.post("/sim/pay", &json!({"out_trade_no": out_trade_no})).await;

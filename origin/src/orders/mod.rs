@@ -18,4 +18,5 @@ pub fn router() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(routes::create_order, routes::list_orders))
         .routes(routes!(routes::get_order))
+        .routes(routes!(routes::cancel_order))
 }

@@ -66,3 +66,20 @@ pub async fn get_order(
 ) -> ApiResult<Order> {
     ok(service::get(&app, user, id).await?)
 }
+
+/// Cancels an order that was not paid yet and gives its goods back.
+#[utoipa::path(post, path = "/api/orders/{id}/cancel", tag = "order", security(("token" = [])),
+    params(("id" = i64, Path)), responses(
+    (status = 200, body = Reply<Order>, description = "cancelled, now or before"),
+    (status = 401, body = ProblemBody),
+    (status = 404, body = ProblemBody, description = "order_not_found"),
+    (status = 409, body = ProblemBody, description = "order_state_conflict: it was paid"),
+    (status = 503, body = ProblemBody, description = "wechat_unavailable"),
+))]
+pub async fn cancel_order(
+    State(app): State<Arc<App>>,
+    CurrentUser(user): CurrentUser,
+    PathId(id): PathId<OrderId>,
+) -> ApiResult<Order> {
+    ok_with("订单已取消", service::cancel(&app, user, id).await?)
+}

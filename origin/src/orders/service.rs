@@ -23,10 +23,11 @@ use crate::db::seal::{Place, SealError};
 use crate::db::{Retryable, TransactionError};
 use crate::error::ApiError;
 use crate::idempotency::{IdempotencyError, Keyed, Start};
+use crate::payments::service::Closing;
 use crate::stock::gate::Taken;
 use crate::stock::service::StockError;
 use crate::stock::{self, Line};
-use crate::{addresses, catalog, freight};
+use crate::{addresses, catalog, freight, payments};
 
 /// Why an order was not made, read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -375,12 +376,42 @@ pub async fn mark_paid(
     Ok(true)
 }
 
-/// Closes an order that was not paid and gives its stock back. False when it no longer awaits payment. The caller has
-/// made sure that WeChat takes no payment for it any more.
+/// Closes an order that was not paid: at WeChat first, and only then here, so that no payment can still arrive for
+/// goods that somebody else may buy.
 ///
 /// # Errors
-/// When the books are wrong or MySQL is away.
-pub async fn cancel_unpaid(app: &App, order: OrderId) -> Result<bool, OrderError> {
+/// When WeChat or MySQL does not answer: the order stays as it is, to be tried again.
+pub async fn close_unpaid(app: &Arc<App>, order: OrderId, order_no: &OrderNo) -> anyhow::Result<Closing> {
+    let closing = payments::service::close_at_wechat(app, order_no).await?;
+    if closing == Closing::Closed {
+        // False where another worker or a notification was quicker; either way it no longer awaits payment.
+        cancel_unpaid(app, order).await?;
+    }
+    Ok(closing)
+}
+
+/// Cancels an order for its shopper, who may change their mind until it is paid. A second click finds it cancelled.
+///
+/// # Errors
+/// [`Problem::OrderNotFound`], [`Problem::OrderStateConflict`] once it was paid, or
+/// [`Problem::WechatUnavailable`] while WeChat cannot be told.
+pub async fn cancel(app: &Arc<App>, user: UserId, id: OrderId) -> Result<Order, ApiError> {
+    let order = get(app, user, id).await?;
+    if order.status == Status::AwaitingPayment.number() {
+        close_unpaid(app, id, &order.order_no)
+            .await
+            .map_err(|error| ApiError::caused(Problem::WechatUnavailable, error))?;
+    }
+    let order = get(app, user, id).await?;
+    if order.status == Status::Cancelled.number() {
+        Ok(order)
+    } else {
+        Err(Problem::OrderStateConflict.into())
+    }
+}
+
+/// Gives the stock of an order that can no longer be paid back. False when it no longer awaits payment.
+async fn cancel_unpaid(app: &App, order: OrderId) -> Result<bool, OrderError> {
     let released = app
         .db
         .transaction("cancel_unpaid", move |connection| {

@@ -67,6 +67,8 @@ pub async fn prepare(app: &Arc<App>, user: UserId, id: OrderId) -> Result<Paymen
         None => {
             let prepay_id = app.pay.prepay(&payment.prepay_request, app.clock.unix_seconds()).await?;
             store::set_prepay_id(pool, &order.order_no, &prepay_id, now).await?;
+            // Cancelled meanwhile, perhaps before WeChat had heard of it: without our signature it cannot be paid.
+            orders::service::payable(app, user, id).await?;
             prepay_id
         }
     };
@@ -224,7 +226,7 @@ fn check(app: &App, payment: &PaymentRow, transaction: &Transaction) -> Result<P
     Ok(Paid { transaction_id: transaction_id.to_owned(), at })
 }
 
-/// What became of an order whose time to pay was over.
+/// What became of an order that was to be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closing {
     /// WeChat takes no payment for it any more.
@@ -233,7 +235,7 @@ pub enum Closing {
     Paid,
 }
 
-/// Makes sure that an overdue order can no longer be paid at WeChat, or records that it was.
+/// Makes sure that an order can no longer be paid at WeChat, or records that it was.
 ///
 /// # Errors
 /// When WeChat or MySQL does not answer: nothing may be concluded, the caller tries later.
