@@ -5,3 +5,4 @@
 
 mod books;
 mod gate;
+mod kill;

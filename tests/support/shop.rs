@@ -277,6 +277,22 @@ impl Shop {
         redis::cmd("EXISTS").arg(key).query_async(&mut redis().await).await.expect("Redis answers")
     }
 
+    /// Every hold in the gate is now as old as one whose maker is gone for good.
+    pub async fn age_holds(&self) {
+        let mut redis = redis().await;
+        let key = format!("{}:holds", self.schema.name);
+        let numbers: Vec<String> = redis::cmd("ZRANGE")
+            .arg(&key)
+            .arg(0)
+            .arg(-1)
+            .query_async(&mut redis)
+            .await
+            .expect("Redis answers");
+        for number in numbers {
+            self.redis_command(&["ZADD", ":holds", "0", &number]).await;
+        }
+    }
+
     /// Changes the books behind the origin's back; `number` ends the statement.
     pub async fn change(&self, statement: &'static str, number: i64) {
         sqlx::raw_sql(AssertSqlSafe(format!("{statement}{number}")))
