@@ -32,6 +32,11 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 const EDGE_LIMIT: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(15);
 
+/// Every build and test of the shop names the same packages: cargo picks the features of shared
+/// dependencies by them, and compiles those again for each other choice. This program's own
+/// dependencies are chosen by `cargo xtask` and stay apart.
+pub const SHOP_PACKAGES: [&str; 3] = ["--workspace", "--exclude", "xtask"];
+
 /// The programs that the checkout builds for this machine.
 #[derive(Debug)]
 pub struct Programs {
@@ -50,7 +55,7 @@ impl Programs {
     pub fn build(context: &Context) -> Result<()> {
         let step = context.progress.step("origin, wechat-sim and demo");
         let mut command = context.command("cargo");
-        command.args(["build", "-p", "farmgate-origin", "-p", "farmgate-tests", "--bins"]);
+        command.arg("build").args(SHOP_PACKAGES).arg("--bins");
         process::run(command, &context.log("build")?, &step, &context.stop, BUILD_LIMIT)?;
         step.done("built");
         Ok(())

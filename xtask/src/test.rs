@@ -10,7 +10,7 @@ use crate::process;
 use crate::progress::seconds;
 use crate::provision::mysql::Durability;
 use crate::provision::{self, Parts};
-use crate::stack::{self, Programs, ServerPorts};
+use crate::stack::{self, Programs, SHOP_PACKAGES, ServerPorts};
 use crate::{down, run_file};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -88,7 +88,8 @@ impl Checks<'_> {
             "clippy of the edge as Wasm",
             &[&["clippy", "--locked", "-p", "farmgate-edge"], &wasm[..]].concat(),
         )?;
-        let unit = ["test", "--locked", "--workspace", "--lib", "--bins", "--exclude", "farmgate-tests"];
+        self.tests("xtask's own tests", &["test", "--locked", "-p", "xtask"], &[])?;
+        let unit = [&["test", "--locked"], &SHOP_PACKAGES[..], &["--lib", "--bins"]].concat();
         self.tests("unit tests", &unit, &[])?;
         self.build(&parts)?;
         self.integration(fleet, &parts, &[])?;
@@ -111,7 +112,10 @@ impl Checks<'_> {
     fn integration(&mut self, fleet: &mut Fleet, parts: &Parts, filter: &[String]) -> Result<()> {
         let environment =
             self.timed("servers and keys", |context| servers_and_keys(context, fleet, parts))?;
-        let mut arguments = vec!["test", "--locked", "-p", "farmgate-tests"];
+        let mut arguments = [&["test", "--locked"], &SHOP_PACKAGES[..]].concat();
+        if !filter.iter().any(|argument| argument.starts_with("--test")) {
+            arguments.extend(["--test", "*"]);
+        }
         arguments.extend(filter.iter().map(String::as_str));
         let result = self.tests("integration tests", &arguments, &environment);
         // A server that died is the better explanation of what failed.
