@@ -100,21 +100,30 @@ fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
+    /// A folder of this test's own, gone at its end.
+    struct Scratch(std::path::PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
     #[test]
     fn keys_are_made_once_and_are_private() {
-        let dir = tempfile::tempdir().unwrap();
-        run(dir.path()).unwrap();
-        let first = fs::read_to_string(dir.path().join("origin.env")).unwrap();
-        run(dir.path()).unwrap();
-        assert_eq!(fs::read_to_string(dir.path().join("origin.env")).unwrap(), first);
+        let scratch = Scratch(std::env::temp_dir().join(format!("farmgate-keygen-{}", std::process::id())));
+        let dir = scratch.0.as_path();
+        run(dir).unwrap();
+        let first = fs::read_to_string(dir.join("origin.env")).unwrap();
+        run(dir).unwrap();
+        assert_eq!(fs::read_to_string(dir.join("origin.env")).unwrap(), first);
         #[cfg(unix)]
         for name in FILES {
-            let mode = std::os::unix::fs::PermissionsExt::mode(
-                &fs::metadata(dir.path().join(name)).unwrap().permissions(),
-            );
+            let mode =
+                std::os::unix::fs::PermissionsExt::mode(&fs::metadata(dir.join(name)).unwrap().permissions());
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
-        fs::remove_file(dir.path().join("edge.env")).unwrap();
-        assert!(run(dir.path()).is_err(), "half a set is never completed with other keys");
+        fs::remove_file(dir.join("edge.env")).unwrap();
+        assert!(run(dir).is_err(), "half a set is never completed with other keys");
     }
 }

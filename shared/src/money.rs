@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn every_small_amount_survives_the_wire() {
-        for fen in (0..200_000).chain([9_999_999_999, 99_999_999_99]) {
+        for fen in (0..200_000).chain([9_999_999_999, 99_999_999_999]) {
             let json = serde_json::to_string(&Fen(fen)).unwrap();
             assert!(json.split('.').nth(1).is_none_or(|decimals| decimals.len() <= 2), "{json}");
             assert_eq!(serde_json::from_str::<Fen>(&json).unwrap(), Fen(fen));

@@ -35,11 +35,16 @@ impl Sessions {
     /// # Errors
     /// When the file cannot be read or holds no Ed25519 key.
     pub fn load(private_key_file: &Path, kid: &str, ttl_seconds: u64) -> anyhow::Result<Sessions> {
-        let context = || format!("jwt.private_key_file {}", private_key_file.display());
-        let der = PrivatePkcs8KeyDer::from_pem_file(private_key_file).with_context(context)?;
+        std::fs::read(private_key_file)
+            .map_err(anyhow::Error::from)
+            .and_then(|pem| Sessions::from_pem(&pem, kid, ttl_seconds))
+            .with_context(|| format!("jwt.private_key_file {}", private_key_file.display()))
+    }
+
+    fn from_pem(pem: &[u8], kid: &str, ttl_seconds: u64) -> anyhow::Result<Sessions> {
+        let der = PrivatePkcs8KeyDer::from_pem_slice(pem).context("no PKCS#8 key in PEM")?;
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der())
-            .map_err(|error| anyhow::anyhow!("no Ed25519 key: {error}"))
-            .with_context(context)?;
+            .map_err(|error| anyhow::anyhow!("no Ed25519 key: {error}"))?;
         let public_key = public_key(kid, pair.public_key().as_ref())?;
         Ok(Sessions {
             signing_key: EncodingKey::from_ed_der(der.secret_pkcs8_der()),
@@ -118,10 +123,7 @@ mod tests {
     use crate::keygen;
 
     fn sessions(kid: &str) -> Sessions {
-        let dir = tempfile::tempdir().unwrap();
-        let pem = dir.path().join("jwt.pem");
-        std::fs::write(&pem, keygen::new_signing_key().unwrap().pem).unwrap();
-        Sessions::load(&pem, kid, 60).unwrap()
+        Sessions::from_pem(keygen::new_signing_key().unwrap().pem.as_bytes(), kid, 60).unwrap()
     }
 
     #[test]
