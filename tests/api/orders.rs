@@ -280,6 +280,35 @@ async fn a_repeated_key_gets_the_first_reply_and_another_body_is_refused() {
 }
 
 #[tokio::test]
+async fn a_key_is_kept_for_a_week_and_then_forgotten() {
+    let shop = ShopPlan::new().worker().start().await;
+    let shopper = shop.shopper("小王").await;
+    let (product, ..) = shop.first_product().await;
+    for quantity in 1..=2 {
+        shopper.order(product, quantity).await;
+    }
+    shop.change(
+        "UPDATE idempotency_keys SET created_at = UTC_TIMESTAMP(3) - INTERVAL 8 DAY ORDER BY created_at LIMIT ",
+        1,
+    )
+    .await;
+    eventually(LONG, "the old key is forgotten", async || {
+        (shop.count("SELECT COUNT(*) FROM idempotency_keys").await == 1).then_some(())
+    })
+    .await;
+    shop.change("UPDATE idempotency_keys SET created_at = UTC_TIMESTAMP(3) - INTERVAL 6 DAY LIMIT ", 1).await;
+    // A later job of the same round tells when a round is over: one that had begun, and then a whole one.
+    for _ in 0..2 {
+        shop.change("UPDATE products SET stock = 0 LIMIT ", 1).await;
+        eventually(LONG, "a round is over", async || {
+            (shop.count("SELECT stock FROM products ORDER BY id LIMIT 1").await != 0).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(shop.count("SELECT COUNT(*) FROM idempotency_keys").await, 1);
+}
+
+#[tokio::test]
 async fn a_key_whose_order_failed_can_be_used_again() {
     let shop = ShopPlan::new().stock(2).start().await;
     let shopper = shop.shopper("小王").await;

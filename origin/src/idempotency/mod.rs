@@ -16,6 +16,19 @@ use crate::db::is_duplicate;
 /// Two equal requests without a key, closer than this, are one tap of a nervous finger.
 const DOUBLE_TAP: Duration = Duration::seconds(5);
 
+/// A client repeats within seconds, or after a restart of the phone; a key this old is nobody's any more.
+const KEY_LIFE: Duration = Duration::days(7);
+/// Keys forgotten at once, so that no lock is held for long.
+const MOST_FORGOTTEN: u32 = 1000;
+
+/// Forgets keys that nobody will send again; says how many.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn forget_old(pool: &MySqlPool, now: OffsetDateTime) -> Result<u64, sqlx::Error> {
+    store::delete_older(pool, now - KEY_LIFE, MOST_FORGOTTEN).await
+}
+
 /// One keyed write.
 #[derive(Clone, Debug)]
 pub struct Keyed {

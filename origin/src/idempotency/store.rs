@@ -82,3 +82,12 @@ pub async fn set_reply(
         .await?;
     Ok(())
 }
+
+pub async fn delete_older(pool: &MySqlPool, than: OffsetDateTime, most: u32) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query("DELETE FROM idempotency_keys WHERE created_at < ? ORDER BY created_at LIMIT ?")
+        .bind(than)
+        .bind(most)
+        .execute(pool)
+        .await?;
+    Ok(done.rows_affected())
+}

@@ -7,7 +7,7 @@ mod sweep_gate;
 use std::sync::Arc;
 
 use crate::app::App;
-use crate::stock;
+use crate::{idempotency, stock};
 
 /// Runs rounds until `stop` resolves. A job that fails says so and is tried in the next round.
 pub async fn run(app: Arc<App>, stop: impl Future<Output = ()>) {
@@ -38,6 +38,9 @@ async fn round(app: &Arc<App>, sweeper: &mut sweep_gate::Sweeper) {
         Ok(0) => {}
         Ok(closed) => tracing::info!(closed, "overdue orders closed"),
         Err(error) => tracing::warn!(error = format!("{error:#}"), "overdue orders could not be listed"),
+    }
+    if let Err(error) = idempotency::forget_old(app.db.pool(), app.clock.now()).await {
+        tracing::warn!(%error, "old idempotency keys could not be forgotten");
     }
     match stock::service::mirror_into_products(app).await {
         Ok(_) => {}
