@@ -46,42 +46,37 @@ pub async fn all_available(pool: &MySqlPool) -> Result<Vec<(i64, i64)>, sqlx::Er
 
 /// Takes from what is available, if there is as much: false leaves the row as it was.
 pub async fn hold(connection: &mut MySqlConnection, line: Line) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query(
-        "UPDATE stock SET available = available - ?, held = held + ? WHERE sku_id = ? AND available >= ?",
-    )
-    .bind(line.quantity)
-    .bind(line.quantity)
-    .bind(line.sku_id.0)
-    .bind(line.quantity)
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected() == 1)
+    let guarded =
+        "UPDATE stock SET available = available - ?, held = held + ? WHERE sku_id = ? AND available >= ?";
+    shift(connection, guarded, line).await
 }
 
 /// What was held is sold.
 pub async fn sell(connection: &mut MySqlConnection, line: Line) -> Result<bool, sqlx::Error> {
-    let done =
-        sqlx::query("UPDATE stock SET held = held - ?, sold = sold + ? WHERE sku_id = ? AND held >= ?")
-            .bind(line.quantity)
-            .bind(line.quantity)
-            .bind(line.sku_id.0)
-            .bind(line.quantity)
-            .execute(connection)
-            .await?;
-    Ok(done.rows_affected() == 1)
+    let guarded = "UPDATE stock SET held = held - ?, sold = sold + ? WHERE sku_id = ? AND held >= ?";
+    shift(connection, guarded, line).await
 }
 
 /// What was held is available again.
 pub async fn release(connection: &mut MySqlConnection, line: Line) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query(
-        "UPDATE stock SET held = held - ?, available = available + ? WHERE sku_id = ? AND held >= ?",
-    )
-    .bind(line.quantity)
-    .bind(line.quantity)
-    .bind(line.sku_id.0)
-    .bind(line.quantity)
-    .execute(connection)
-    .await?;
+    let guarded =
+        "UPDATE stock SET held = held - ?, available = available + ? WHERE sku_id = ? AND held >= ?";
+    shift(connection, guarded, line).await
+}
+
+/// I1: moves a quantity from one column to another, if the first has as much. False leaves the row as it was.
+async fn shift(
+    connection: &mut MySqlConnection,
+    guarded: &'static str,
+    line: Line,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(guarded)
+        .bind(line.quantity)
+        .bind(line.quantity)
+        .bind(line.sku_id.0)
+        .bind(line.quantity)
+        .execute(connection)
+        .await?;
     Ok(done.rows_affected() == 1)
 }
 
