@@ -2,6 +2,7 @@
 //! held for exactly the orders that await payment, and that an order leaves a state once.
 
 pub mod model;
+mod placing;
 mod routes;
 pub mod service;
 mod store;

@@ -8,7 +8,7 @@ use farmgate_shared::api::{Page, Reply};
 use farmgate_shared::ids::OrderId;
 use farmgate_shared::problem::ProblemBody;
 
-use super::service;
+use super::{placing, service};
 use crate::app::App;
 use crate::error::{ApiError, ApiResult, ok, ok_with};
 use crate::http::extract::{IdempotencyKey, PathId, QueryText, ValidJson};
@@ -30,7 +30,7 @@ pub async fn create_order(
     IdempotencyKey(key): IdempotencyKey,
     ValidJson(body): ValidJson<CreateOrder>,
 ) -> ApiResult<CreatedOrder> {
-    ok_with("下单成功", service::place(&app, user, key, body).await?)
+    ok_with("下单成功", placing::place(&app, user, key, body).await?)
 }
 
 /// The shopper's orders, the newest first.

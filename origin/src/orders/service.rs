@@ -1,33 +1,30 @@
-//! Use cases of orders.
+//! Use cases of orders that exist: reading them, and taking them from one state to the next. [`super::placing`] makes them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use farmgate_shared::api::Page;
 use farmgate_shared::api::addresses::Address;
-use farmgate_shared::api::orders::{CreateOrder, CreatedOrder, Order, OrderItem, OrderQuery};
+use farmgate_shared::api::orders::{Order, OrderItem, OrderQuery};
 use farmgate_shared::ids::{OrderId, OrderNo, ProductId, SkuId, UserId};
 use farmgate_shared::money::Fen;
-use farmgate_shared::problem::{FieldProblem, Problem};
-use ring::rand::{SecureRandom, SystemRandom};
+use farmgate_shared::problem::Problem;
 use sqlx::MySqlConnection;
-use time::{Duration, OffsetDateTime};
-use tracing::Instrument;
+use time::OffsetDateTime;
 
-use super::model::{self, Status, Sums};
-use super::store::{self, ItemRow, NewOrder, OrderRow};
+use super::model::Status;
+use super::store::{self, ItemRow, OrderRow};
 use crate::app::App;
-use crate::catalog::service::{Offer, absolute};
+use crate::catalog::service::absolute;
 use crate::clock::shanghai_rfc3339;
 use crate::db::seal::{Place, SealError};
 use crate::db::{Retryable, TransactionError};
 use crate::error::ApiError;
-use crate::idempotency::{IdempotencyError, Keyed, Start};
+use crate::idempotency::IdempotencyError;
+use crate::payments;
 use crate::payments::service::Closing;
-use crate::stock::gate::Taken;
 use crate::stock::service::StockError;
 use crate::stock::{self, Line};
-use crate::{addresses, catalog, freight, payments};
 
 /// Why an order was not made, read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -71,181 +68,6 @@ impl From<OrderError> for ApiError {
             | OrderError::Idempotency(IdempotencyError::Database(error)) => error.into(),
             other => ApiError::caused(Problem::Internal, other),
         }
-    }
-}
-
-/// What of an order is decided before its transaction: all that the client does not decide.
-#[derive(Debug)]
-struct Draft {
-    keyed: Keyed,
-    order_no: OrderNo,
-    offers: Vec<Offer>,
-    lines: Vec<Line>,
-    sums: Sums,
-    address_sealed: String,
-    remark: String,
-    now: OffsetDateTime,
-    pay_deadline: OffsetDateTime,
-}
-
-/// Makes an order: price, address and freight from the database, then the gate, then one transaction. The reply is
-/// given only after its COMMIT. A repetition gets the first reply.
-///
-/// It runs in a task of its own: a client that hangs up, or a request that times out, must not leave a hold in the
-/// gate that nobody settles.
-///
-/// # Errors
-/// As docs/API.md lists for `POST /api/orders`.
-pub async fn place(
-    app: &Arc<App>,
-    user: UserId,
-    key: Option<String>,
-    body: CreateOrder,
-) -> Result<CreatedOrder, ApiError> {
-    let app = app.clone();
-    let task =
-        tokio::spawn(async move { place_uninterrupted(&app, user, key, body).await }.in_current_span());
-    // The task is never aborted, so a failure to join is a panic: the outermost layer answers for it.
-    task.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
-}
-
-async fn place_uninterrupted(
-    app: &App,
-    user: UserId,
-    key: Option<String>,
-    body: CreateOrder,
-) -> Result<CreatedOrder, ApiError> {
-    let keyed = Keyed::new(user, key, "POST /api/orders", &body).map_err(OrderError::from)?;
-    // One shopper's orders go one after the other here, so that the second of two equal taps finds the first one's
-    // reply instead of a gate that the first one has just emptied.
-    let _turn = app.order_turns.take(user).await;
-    let now = app.clock.now();
-    if let Some(reply) = keyed.earlier_reply(app.db.pool(), now).await.map_err(OrderError::from)? {
-        return Ok(reply);
-    }
-    let draft = Arc::new(draft(app, keyed, body, now).await?);
-    if let Taken::SoldOut(_) = app.gate.take(&draft.order_no, &draft.lines, milliseconds(now)).await {
-        // It may be this very order's twin, at another replica, that took the last ones.
-        let twin = draft.keyed.earlier_reply(app.db.pool(), now).await.map_err(OrderError::from)?;
-        return twin.ok_or_else(|| Problem::OutOfStock.into());
-    }
-    let work = draft.clone();
-    let written = app
-        .db
-        .transaction("place_order", move |connection| {
-            let draft = work.clone();
-            Box::pin(async move { write(connection, &draft).await })
-        })
-        .await;
-    match written {
-        Ok(reply) if reply.order_no == draft.order_no => {
-            app.gate.settle(&draft.order_no).await;
-            Ok(reply)
-        }
-        // Another process made this order with the same key: ours was not made.
-        Ok(reply) => {
-            app.gate.release(&draft.order_no).await;
-            Ok(reply)
-        }
-        Err(TransactionError::Failed(error)) => {
-            app.gate.release(&draft.order_no).await;
-            if let OrderError::Stock(StockError::NotEnough(sku)) = &error {
-                stock::service::lower_gate(app, *sku).await;
-            }
-            Err(error.into())
-        }
-        Err(TransactionError::CommitUnknown(error)) => settle_unknown(app, &draft, error).await,
-    }
-}
-
-/// Milliseconds since 1970.
-fn milliseconds(moment: OffsetDateTime) -> i128 {
-    moment.unix_timestamp_nanos() / 1_000_000
-}
-
-/// The connection broke during COMMIT. The hold is never given back blindly: the order's number tells.
-async fn settle_unknown(app: &App, draft: &Draft, cause: sqlx::Error) -> Result<CreatedOrder, ApiError> {
-    match store::find_id(app.db.pool(), &draft.order_no).await {
-        Ok(Some(order_id)) => {
-            app.gate.settle(&draft.order_no).await;
-            Ok(created(order_id, draft))
-        }
-        // Not found may still mean "not yet": the server may be finishing the COMMIT whose reply was lost. The hold
-        // stays; a repetition with the same key finds the truth.
-        Ok(None) | Err(_) => Err(ApiError::caused(Problem::Unavailable, cause)),
-    }
-}
-
-async fn draft(app: &App, keyed: Keyed, body: CreateOrder, now: OffsetDateTime) -> Result<Draft, ApiError> {
-    let wanted = body.wanted().map_err(ApiError::fields)?;
-    if body.coupon_id.is_some() {
-        // No shopper has been given a coupon yet, so whichever is named is not theirs.
-        return Err(Problem::CouponNotFound.into());
-    }
-    let address = addresses::service::get(app, keyed.user(), body.address_id).await?;
-    let offers = catalog::service::offers(app, &wanted).await?;
-    let sums = Sums::of(&offers, Fen::ZERO, |goods| freight::fee(app.config.freight, goods))
-        .ok_or_else(|| ApiError::fields(vec![FieldProblem::new("quantity", "订单金额超出范围")]))?;
-    let lines =
-        offers.iter().map(|offer| Line { sku_id: offer.sku_id, quantity: offer.quantity.get() }).collect();
-    let order_no = model::order_no(now, random_number()?);
-    let address_sealed =
-        app.seal.seal(address_place(order_no.as_str()), &address).map_err(OrderError::from)?;
-    Ok(Draft {
-        keyed,
-        order_no,
-        offers,
-        lines,
-        sums,
-        address_sealed,
-        remark: body.remark.unwrap_or_default().trim().to_owned(),
-        now,
-        pay_deadline: now + Duration::seconds(i64::from(app.config.orders.pay_window_seconds)),
-    })
-}
-
-fn random_number() -> Result<u32, ApiError> {
-    let mut bytes = [0; 4];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| ApiError::caused(Problem::Internal, anyhow::anyhow!("the system gave no randomness")))?;
-    Ok(u32::from_le_bytes(bytes))
-}
-
-async fn write(connection: &mut MySqlConnection, draft: &Draft) -> Result<CreatedOrder, OrderError> {
-    if let Start::Done(reply) = draft.keyed.start(connection, draft.now).await? {
-        return Ok(reply);
-    }
-    let order = NewOrder {
-        order_no: &draft.order_no,
-        user: draft.keyed.user(),
-        sums: draft.sums,
-        address_sealed: &draft.address_sealed,
-        remark: &draft.remark,
-        created_at: draft.now,
-        pay_deadline: draft.pay_deadline,
-    };
-    let id = store::insert(connection, &order).await?;
-    store::insert_items(connection, id, &draft.offers).await?;
-    let reply = created(id, draft);
-    draft.keyed.finish(connection, &reply).await?;
-    // After the order's row: whichever of this and the sweeper comes second waits for the other, or one is turned
-    // away by the deadlock check and tries anew.
-    if store::is_buried(connection, &draft.order_no).await? {
-        return Err(OrderError::Buried);
-    }
-    stock::service::hold(connection, id, &draft.lines).await?;
-    Ok(reply)
-}
-
-fn created(order_id: OrderId, draft: &Draft) -> CreatedOrder {
-    CreatedOrder {
-        order_id,
-        order_no: draft.order_no.clone(),
-        total_amount: draft.sums.total,
-        actual_amount: draft.sums.actual,
-        delivery_fee: draft.sums.delivery,
-        pay_deadline: shanghai_rfc3339(draft.pay_deadline),
     }
 }
 
@@ -324,7 +146,8 @@ fn stored_order_no(text: &str) -> Result<OrderNo, OrderError> {
     text.parse().map_err(|error| OrderError::Database(sqlx::Error::Decode(Box::new(error))))
 }
 
-fn address_place(order_no: &str) -> Place<'_> {
+/// Where an order's sealed address stands.
+pub(super) fn address_place(order_no: &str) -> Place<'_> {
     Place { table: "orders", row: order_no, column: "delivery_address" }
 }
 
