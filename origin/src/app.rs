@@ -12,12 +12,15 @@ use crate::db::Db;
 use crate::db::seal::Seal;
 use crate::http::edge_signature::EdgeGuard;
 use crate::orders::turns::Turns;
+use crate::orders::writer::Writer;
 use crate::redis::Redis;
 use crate::stock::gate::Gate;
+use crate::stock::sold_out::SoldOut;
 use crate::users::session::Sessions;
 use crate::wechat::client::PayClient;
 use crate::wechat::login::WechatLogin;
 use crate::wechat::notify::NotifyOpener;
+use crate::{addresses, catalog, idempotency, users};
 
 /// The process's parts.
 #[derive(Debug)]
@@ -33,7 +36,30 @@ pub struct App {
     pub wechat_login: WechatLogin,
     pub pay: PayClient,
     pub notify: NotifyOpener,
+    pub reads: Reads,
+    pub sold_out: SoldOut,
     pub order_turns: Turns,
+    pub order_writer: Writer,
+}
+
+/// What every order reads from MySQL: one statement reads for all orders that ask at the same time.
+#[derive(Debug)]
+pub struct Reads {
+    pub standings: users::service::Standings,
+    pub keys: idempotency::Keys,
+    pub addresses: addresses::service::Addresses,
+    pub offers: catalog::service::Offers,
+}
+
+impl Reads {
+    fn new(db: &Db) -> Reads {
+        Reads {
+            standings: users::service::standings(db),
+            keys: idempotency::keys(db),
+            addresses: addresses::service::addresses(db),
+            offers: catalog::service::Offers::new(db),
+        }
+    }
 }
 
 impl App {
@@ -49,10 +75,10 @@ impl App {
             installed.map_err(|_| anyhow::anyhow!("another TLS provider came first"))?;
         }
         let redis = Redis::new(&config.redis)?;
+        let db = Db::new(&config.mysql)?;
         let jwt = &config.jwt;
         Ok(Arc::new(App {
             clock: Arc::new(SystemClock),
-            db: Db::new(&config.mysql)?,
             gate: Gate::new(redis.clone()),
             catalog: Catalog::default(),
             sessions: Sessions::load(&jwt.private_key_file, &jwt.kid, jwt.ttl_seconds).context("jwt")?,
@@ -61,7 +87,11 @@ impl App {
             wechat_login: WechatLogin::new(&config.wechat)?,
             pay: PayClient::new(&config.pay, &config.wechat.appid, &config.orders.description)?,
             notify: NotifyOpener::new(config.pay.api_v3_key.expose_secret())?,
+            reads: Reads::new(&db),
+            sold_out: SoldOut::default(),
             order_turns: Turns::default(),
+            order_writer: Writer::new(&db),
+            db,
             config,
         }))
     }

@@ -7,6 +7,8 @@ use axum::response::{IntoResponse, Response};
 use farmgate_shared::problem::{FieldProblem, Problem};
 use http::StatusCode;
 
+use crate::db::lookup::LookupError;
+
 /// A failed request: what the client is told, and what the log is told besides.
 #[derive(Clone, Debug)]
 pub struct ApiError {
@@ -37,16 +39,23 @@ impl From<Problem> for ApiError {
 /// The database's errors: what will pass by itself is a 503, the rest is our fault.
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> ApiError {
-        let passing = matches!(
-            error,
-            sqlx::Error::PoolTimedOut
-                | sqlx::Error::PoolClosed
-                | sqlx::Error::Io(_)
-                | sqlx::Error::WorkerCrashed
-        ) || crate::db::is_contention(&error)
-            || crate::db::is_shutdown(&error);
-        ApiError::caused(if passing { Problem::Unavailable } else { Problem::Internal }, error)
+        ApiError::caused(problem_of(&error), error)
     }
+}
+
+impl From<LookupError> for ApiError {
+    fn from(error: LookupError) -> ApiError {
+        ApiError::caused(problem_of(&error), error)
+    }
+}
+
+fn problem_of(error: &sqlx::Error) -> Problem {
+    let passing = matches!(
+        error,
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed
+    ) || crate::db::is_contention(error)
+        || crate::db::is_shutdown(error);
+    if passing { Problem::Unavailable } else { Problem::Internal }
 }
 
 impl IntoResponse for ApiError {

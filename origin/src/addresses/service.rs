@@ -10,12 +10,29 @@ use sqlx::MySqlConnection;
 
 use super::store::{self, AddressRow};
 use crate::app::App;
+use crate::db::lookup::{Lookup, LookupError};
 use crate::db::seal::{Place, Seal, SealError};
-use crate::db::{Retryable, TransactionError};
+use crate::db::{Db, Retryable, TransactionError};
 use crate::error::ApiError;
 
 /// Most addresses a shopper may keep.
 const MAX_ADDRESSES: i64 = 50;
+
+/// Reads addresses, those of many orders at once. An address is asked for together with its user, so that another's is
+/// not found.
+pub type Addresses = Lookup<(UserId, AddressId), AddressRow>;
+
+/// How addresses are read.
+pub fn addresses(db: &Db) -> Addresses {
+    let pool = db.pool().clone();
+    Lookup::new("addresses", move |asked| {
+        let pool = pool.clone();
+        Box::pin(async move {
+            let rows = store::find_all(&pool, asked.into_iter().map(|(_, id)| id)).await?;
+            Ok(rows.into_iter().map(|row| ((UserId(row.user_id), AddressId(row.id)), row)).collect())
+        })
+    })
+}
 
 /// Why an address was not read or written.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +43,8 @@ pub enum AddressError {
     TooMany,
     #[error(transparent)]
     Seal(#[from] SealError),
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -45,6 +64,7 @@ impl From<AddressError> for ApiError {
             AddressError::NotFound => Problem::AddressNotFound.into(),
             AddressError::TooMany => Problem::AddressLimit.into(),
             AddressError::Seal(error) => ApiError::caused(Problem::Internal, error),
+            AddressError::Lookup(error) => error.into(),
             AddressError::Database(error) => error.into(),
         }
     }
@@ -71,7 +91,7 @@ pub async fn list(app: &App, user: UserId) -> Result<Vec<Address>, AddressError>
 /// # Errors
 /// [`AddressError::NotFound`], also for another user's.
 pub async fn get(app: &App, user: UserId, id: AddressId) -> Result<Address, AddressError> {
-    let row = store::find(app.db.pool(), user, id).await?.ok_or(AddressError::NotFound)?;
+    let row = app.reads.addresses.get((user, id)).await?.ok_or(AddressError::NotFound)?;
     open(&app.seal, row)
 }
 

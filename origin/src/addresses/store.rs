@@ -2,11 +2,14 @@
 
 use farmgate_shared::api::addresses::AddressInput;
 use farmgate_shared::ids::{AddressId, UserId};
-use sqlx::{FromRow, MySqlConnection, MySqlPool};
+use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder};
 
-#[derive(Debug, FromRow)]
+use crate::db::push_list;
+
+#[derive(Clone, Debug, FromRow)]
 pub struct AddressRow {
     pub id: i64,
+    pub user_id: i64,
     pub contact_sealed: Vec<u8>,
     pub province: String,
     pub city: String,
@@ -17,7 +20,7 @@ pub struct AddressRow {
 
 pub async fn list(pool: &MySqlPool, user: UserId) -> Result<Vec<AddressRow>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT id, contact_sealed, province, city, district, region_code, is_default FROM addresses \
+        "SELECT id, user_id, contact_sealed, province, city, district, region_code, is_default FROM addresses \
          WHERE user_id = ? ORDER BY is_default DESC, id DESC",
     )
     .bind(user.0)
@@ -25,15 +28,17 @@ pub async fn list(pool: &MySqlPool, user: UserId) -> Result<Vec<AddressRow>, sql
     .await
 }
 
-pub async fn find(pool: &MySqlPool, user: UserId, id: AddressId) -> Result<Option<AddressRow>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT id, contact_sealed, province, city, district, region_code, is_default FROM addresses \
-         WHERE id = ? AND user_id = ?",
-    )
-    .bind(id.0)
-    .bind(user.0)
-    .fetch_optional(pool)
-    .await
+/// Addresses of several users: the caller compares `user_id`.
+pub async fn find_all(
+    pool: &MySqlPool,
+    ids: impl IntoIterator<Item = AddressId>,
+) -> Result<Vec<AddressRow>, sqlx::Error> {
+    let mut query = QueryBuilder::new(
+        "SELECT id, user_id, contact_sealed, province, city, district, region_code, is_default FROM addresses \
+         WHERE id IN ",
+    );
+    push_list(&mut query, ids.into_iter().map(|id| id.0));
+    query.build_query_as().fetch_all(pool).await
 }
 
 /// Takes the user's row, so that two changes of one shopper's addresses go one after the other.

@@ -7,7 +7,7 @@ use farmgate_shared::api::Page;
 use farmgate_shared::api::catalog::{
     Category, ProductDetail, ProductQuery, ProductSummary, Sku, SkuStock, StockQuery,
 };
-use farmgate_shared::api::orders::{Quantity, Wanted};
+use farmgate_shared::api::orders::{OrderLine, Quantity, Wanted};
 use farmgate_shared::ids::{CategoryId, ProductId, SkuId};
 use farmgate_shared::money::Fen;
 use farmgate_shared::problem::Problem;
@@ -15,6 +15,8 @@ use farmgate_shared::problem::Problem;
 use super::model::{Snapshot, sku_ids};
 use super::store::{self, CategoryRow, OfferRow, ProductRow, SkuRow};
 use crate::app::App;
+use crate::db::Db;
+use crate::db::lookup::Lookup;
 use crate::error::ApiError;
 use crate::stock;
 
@@ -102,39 +104,90 @@ pub struct Offer {
     pub quantity: Quantity,
 }
 
-/// The goods that an order asks for, in SKU order, at today's prices.
-///
-/// # Errors
-/// [`Problem::ProductNotFound`] when one of them is not on sale.
-pub async fn offers(app: &App, wanted: &Wanted) -> Result<Vec<Offer>, ApiError> {
-    let pool = app.db.pool();
-    let rows = match wanted {
-        Wanted::Product(product, _) => store::default_offer(pool, *product).await?.into_iter().collect(),
-        Wanted::Skus(lines) => store::offers(pool, lines.iter().map(|line| line.sku_id)).await?,
-    };
-    let offer = |row: OfferRow, quantity: Quantity| Offer {
-        sku_id: SkuId(row.sku_id),
-        product_id: ProductId(row.product_id),
-        name: row.name,
-        image: row.images.0.into_iter().next().unwrap_or_default(),
-        specifications: row.specifications,
-        price: Fen(row.price_fen),
-        quantity,
-    };
-    match wanted {
-        Wanted::Product(_, quantity) => {
-            let row = rows.into_iter().next().ok_or(Problem::ProductNotFound)?;
-            Ok(vec![offer(row, *quantity)])
+/// What is for sale under a number, without a quantity.
+#[derive(Clone, Debug)]
+pub struct ForSale {
+    sku_id: SkuId,
+    product_id: ProductId,
+    name: String,
+    image: String,
+    specifications: String,
+    price: Fen,
+}
+
+impl From<OfferRow> for ForSale {
+    fn from(row: OfferRow) -> ForSale {
+        ForSale {
+            sku_id: SkuId(row.sku_id),
+            product_id: ProductId(row.product_id),
+            name: row.name,
+            image: row.images.0.into_iter().next().unwrap_or_default(),
+            specifications: row.specifications,
+            price: Fen(row.price_fen),
         }
-        Wanted::Skus(lines) => {
-            let mut rows: HashMap<i64, OfferRow> = rows.into_iter().map(|row| (row.sku_id, row)).collect();
-            lines
-                .iter()
-                .map(|line| {
-                    let row = rows.remove(&line.sku_id.0).ok_or(Problem::ProductNotFound)?;
-                    Ok(offer(row, line.quantity))
+    }
+}
+
+impl ForSale {
+    fn offer(self, quantity: Quantity) -> Offer {
+        Offer {
+            sku_id: self.sku_id,
+            product_id: self.product_id,
+            name: self.name,
+            image: self.image,
+            specifications: self.specifications,
+            price: self.price,
+            quantity,
+        }
+    }
+}
+
+/// Reads what orders ask for at today's prices, for many orders at once.
+#[derive(Debug)]
+pub struct Offers {
+    skus: Lookup<SkuId, ForSale>,
+    /// The default SKU of a product.
+    products: Lookup<ProductId, ForSale>,
+}
+
+impl Offers {
+    pub fn new(db: &Db) -> Offers {
+        let (pool, pool_of_products) = (db.pool().clone(), db.pool().clone());
+        Offers {
+            skus: Lookup::new("offers", move |skus| {
+                let pool = pool.clone();
+                Box::pin(async move {
+                    let rows = store::offers(&pool, skus).await?;
+                    Ok(rows.into_iter().map(|row| (SkuId(row.sku_id), row.into())).collect())
                 })
-                .collect()
+            }),
+            products: Lookup::new("default_offers", move |products| {
+                let pool = pool_of_products.clone();
+                Box::pin(async move {
+                    let rows = store::default_offers(&pool, products).await?;
+                    Ok(rows.into_iter().map(|row| (ProductId(row.product_id), row.into())).collect())
+                })
+            }),
+        }
+    }
+
+    /// The goods that an order asks for, in SKU order, at today's prices.
+    ///
+    /// # Errors
+    /// [`Problem::ProductNotFound`] when one of them is not on sale.
+    pub async fn of(&self, wanted: &Wanted) -> Result<Vec<Offer>, ApiError> {
+        match wanted {
+            Wanted::Product(product, quantity) => {
+                let sku = self.products.get(*product).await?.ok_or(Problem::ProductNotFound)?;
+                Ok(vec![sku.offer(*quantity)])
+            }
+            Wanted::Skus(lines) => {
+                let skus = self.skus.get_all(lines.iter().map(|line| line.sku_id)).await?;
+                let offer = |(sku, line): (Option<ForSale>, &OrderLine)| {
+                    Ok(sku.ok_or(Problem::ProductNotFound)?.offer(line.quantity))
+                };
+                skus.into_iter().zip(lines).map(offer).collect()
+            }
         }
     }
 }

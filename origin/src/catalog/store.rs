@@ -91,16 +91,19 @@ pub async fn skus(pool: &MySqlPool) -> Result<Vec<SkuRow>, sqlx::Error> {
     .await
 }
 
-/// The product's first SKU on sale.
-pub async fn default_offer(pool: &MySqlPool, product: ProductId) -> Result<Option<OfferRow>, sqlx::Error> {
-    sqlx::query_as(
+/// The first SKU on sale of each product that is on sale.
+pub async fn default_offers(
+    pool: &MySqlPool,
+    products: impl IntoIterator<Item = ProductId>,
+) -> Result<Vec<OfferRow>, sqlx::Error> {
+    let mut query = QueryBuilder::new(
         "SELECT s.id AS sku_id, p.id AS product_id, p.name, COALESCE(p.images, JSON_ARRAY()) AS images, \
-         s.specifications, s.price_fen FROM product_skus s JOIN products p ON p.id = s.product_id \
-         WHERE p.id = ? AND p.status = 1 AND s.status = 1 ORDER BY s.sort_order, s.id LIMIT 1",
-    )
-    .bind(product.0)
-    .fetch_optional(pool)
-    .await
+         s.specifications, s.price_fen FROM products p JOIN product_skus s ON s.id = \
+         (SELECT k.id FROM product_skus k WHERE k.product_id = p.id AND k.status = 1 \
+         ORDER BY k.sort_order, k.id LIMIT 1) WHERE p.status = 1 AND p.id IN ",
+    );
+    push_list(&mut query, products.into_iter().map(|product| product.0));
+    query.build_query_as().fetch_all(pool).await
 }
 
 /// Those of the SKUs that are on sale.

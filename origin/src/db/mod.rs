@@ -1,5 +1,7 @@
 //! The door to MySQL: one pool, and one way to run a transaction. Statements stand in each domain's `store.rs`.
 
+pub mod batch;
+pub mod lookup;
 pub mod seal;
 
 use std::time::Duration;
@@ -18,6 +20,11 @@ pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations")
 /// How often a transaction that lost a deadlock or waited too long is tried anew.
 const MAX_ATTEMPTS: u32 = 5;
 
+/// Statements that a connection keeps prepared: lists and multi-row inserts come in some lengths each.
+const PREPARED_STATEMENTS: usize = 256;
+/// Rows of one INSERT.
+const MOST_ROWS: usize = 64;
+
 /// The pool. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Db {
@@ -33,6 +40,7 @@ impl Db {
     pub fn new(config: &MysqlConfig) -> anyhow::Result<Db> {
         let options: MySqlConnectOptions =
             config.url.expose_secret().parse().context("mysql.url is not a MySQL URL")?;
+        let options = options.statement_cache_capacity(PREPARED_STATEMENTS);
         let pool = MySqlPoolOptions::new()
             .max_connections(config.max_connections)
             .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms))
@@ -179,15 +187,61 @@ fn mysql_number(error: &sqlx::Error) -> Option<u16> {
         .map(sqlx::mysql::MySqlDatabaseError::number)
 }
 
-/// `(?, ?, …)` lists of bound values, for `IN (…)`.
+/// `(?, ?, …)` lists of bound values, for `IN (…)`. Their length is a power of two, the last value repeated, so that few
+/// different statements are prepared.
 pub fn push_list<'a, T>(query: &mut sqlx::QueryBuilder<MySql>, values: impl IntoIterator<Item = T>)
 where
-    T: 'a + sqlx::Encode<'a, MySql> + sqlx::Type<MySql> + Send,
+    T: 'a + Clone + sqlx::Encode<'a, MySql> + sqlx::Type<MySql> + Send,
 {
     query.push("(");
     let mut list = query.separated(", ");
-    for value in values {
+    for value in padded(values.into_iter().collect()) {
         list.push_bind(value);
     }
     query.push(")");
+}
+
+/// As many values as the next power of two, the last one repeated.
+pub fn padded<T: Clone>(mut values: Vec<T>) -> Vec<T> {
+    if let Some(last) = values.last().cloned() {
+        values.resize(values.len().next_power_of_two(), last);
+    }
+    values
+}
+
+/// Rows in portions for multi-row inserts. The portions have few different lengths, so that few different statements are
+/// prepared, and are few themselves.
+pub fn portions<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let length =
+            [MOST_ROWS, MOST_ROWS / 2, MOST_ROWS / 4].into_iter().find(|length| *length <= rows.len());
+        let (portion, rest) = rows.split_at(length.unwrap_or(rows.len()));
+        rows = rest;
+        (!portion.is_empty()).then_some(portion)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_padded_to_powers_of_two() {
+        assert_eq!(padded(vec![1, 2, 3]), [1, 2, 3, 3]);
+        assert_eq!(padded(vec![1]), [1]);
+        assert_eq!(padded(Vec::<i32>::new()), Vec::<i32>::new());
+        assert_eq!(padded(vec![7; 33]).len(), 64);
+    }
+
+    #[test]
+    fn portions_hold_every_row_once_in_order() {
+        for count in 0..200_usize {
+            let rows: Vec<usize> = (0..count).collect();
+            assert_eq!(portions(&rows).collect::<Vec<_>>().concat(), rows);
+            assert!(
+                portions(&rows).all(|portion| portion.len() < 16 || [16, 32, 64].contains(&portion.len()))
+            );
+        }
+        assert_eq!(portions(&[0; 63]).map(<[i32]>::len).collect::<Vec<_>>(), [32, 16, 15]);
+    }
 }

@@ -4,6 +4,8 @@
 
 mod store;
 
+use std::collections::HashMap;
+
 use farmgate_shared::ids::UserId;
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
@@ -11,7 +13,23 @@ use serde::de::DeserializeOwned;
 use sqlx::{MySqlConnection, MySqlPool};
 use time::{Duration, OffsetDateTime};
 
-use crate::db::is_duplicate;
+use crate::db::lookup::{Lookup, LookupError};
+use crate::db::{Db, is_duplicate};
+
+/// Reads keys, those of many requests at once.
+pub type Keys = Lookup<(UserId, String), store::KeyRow>;
+
+/// How keys are read.
+pub fn keys(db: &Db) -> Keys {
+    let pool = db.pool().clone();
+    Lookup::new("idempotency_keys", move |keys| {
+        let pool = pool.clone();
+        Box::pin(async move {
+            let rows = store::find_all(&pool, keys).await?;
+            Ok(rows.into_iter().map(|(user, key, row)| ((UserId(user), key), row)).collect::<HashMap<_, _>>())
+        })
+    })
+}
 
 /// Two equal requests without a key, closer than this, are one tap of a nervous finger.
 const DOUBLE_TAP: Duration = Duration::seconds(5);
@@ -48,6 +66,17 @@ pub enum Start<T> {
     Done(T),
 }
 
+/// What is known of a key before its write is tried.
+#[derive(Debug)]
+pub enum Earlier<T> {
+    /// Nothing yet.
+    Nothing,
+    /// It was used so long ago that this is no repetition; its row stands in the way of a new one.
+    Forgotten,
+    /// It was done: this was the reply.
+    Reply(T),
+}
+
 /// Why a keyed write cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum IdempotencyError {
@@ -57,6 +86,8 @@ pub enum IdempotencyError {
     Reply(#[source] serde_json::Error),
     #[error("the key was taken without a reply")]
     NoReply,
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -86,18 +117,24 @@ impl Keyed {
         self.user
     }
 
+    /// A name of this request that an equal one has too, and no other.
+    pub fn name(&self) -> String {
+        format!("{}:{}", self.user, self.key)
+    }
+
     /// The earlier reply, if there is one: asked before anything that could refuse a repetition.
     ///
     /// # Errors
     /// [`IdempotencyError::Reused`].
-    pub async fn earlier_reply<T: DeserializeOwned>(
+    pub async fn earlier<T: DeserializeOwned>(
         &self,
-        pool: &MySqlPool,
+        keys: &Keys,
         now: OffsetDateTime,
-    ) -> Result<Option<T>, IdempotencyError> {
-        match store::find(pool, self.user, &self.key).await? {
-            Some(row) if !self.is_stale(&row, now) => self.reply_of(row).map(Some),
-            _ => Ok(None),
+    ) -> Result<Earlier<T>, IdempotencyError> {
+        match keys.get((self.user, self.key.clone())).await? {
+            None => Ok(Earlier::Nothing),
+            Some(row) if self.is_stale(&row, now) => Ok(Earlier::Forgotten),
+            Some(row) => self.reply_of(row).map(Earlier::Reply),
         }
     }
 
@@ -135,6 +172,27 @@ impl Keyed {
     ) -> Result<(), IdempotencyError> {
         let reply = serde_json::to_string(reply).map_err(IdempotencyError::Reply)?;
         Ok(store::set_reply(connection, self.user, &self.key, &reply).await?)
+    }
+
+    /// Takes the keys of several writes that are done in one transaction, with their replies.
+    ///
+    /// # Errors
+    /// When one of the keys is taken: the caller rolls back and does them one by one.
+    pub async fn record_all(
+        connection: &mut MySqlConnection,
+        done: &[(&Keyed, OffsetDateTime, String)],
+    ) -> Result<(), IdempotencyError> {
+        let rows: Vec<store::NewKey> = done
+            .iter()
+            .map(|(keyed, now, reply)| store::NewKey {
+                user: keyed.user,
+                key: &keyed.key,
+                body_hash: &keyed.body_hash,
+                reply,
+                now: *now,
+            })
+            .collect();
+        Ok(store::insert_all(connection, &rows).await?)
     }
 
     fn is_stale(&self, row: &store::KeyRow, now: OffsetDateTime) -> bool {

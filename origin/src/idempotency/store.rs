@@ -1,24 +1,35 @@
 //! SQL of `idempotency_keys`.
 
 use farmgate_shared::ids::UserId;
-use sqlx::{FromRow, MySqlConnection, MySqlPool};
+use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder, Row};
 use time::OffsetDateTime;
 
-#[derive(Debug, FromRow)]
+use crate::db::{padded, portions};
+
+#[derive(Clone, Debug, FromRow)]
 pub struct KeyRow {
     pub body_hash: Vec<u8>,
     pub reply: Option<String>,
     pub created_at: OffsetDateTime,
 }
 
-pub async fn find(pool: &MySqlPool, user: UserId, key: &str) -> Result<Option<KeyRow>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT body_hash, reply, created_at FROM idempotency_keys WHERE user_id = ? AND idempotency_key = ?",
-    )
-    .bind(user.0)
-    .bind(key)
-    .fetch_optional(pool)
-    .await
+/// The rows of some keys, each with its user and key. Spelt with OR, which MariaDB too answers from the primary key.
+pub async fn find_all(
+    pool: &MySqlPool,
+    keys: Vec<(UserId, String)>,
+) -> Result<Vec<(i64, String, KeyRow)>, sqlx::Error> {
+    let mut query = QueryBuilder::new(
+        "SELECT user_id, idempotency_key, body_hash, reply, created_at FROM idempotency_keys WHERE ",
+    );
+    let mut either = query.separated(" OR ");
+    for (user, key) in padded(keys) {
+        either.push("(user_id = ").push_bind_unseparated(user.0);
+        either.push_unseparated(" AND idempotency_key = ").push_bind_unseparated(key).push_unseparated(")");
+    }
+    let rows = query.build().fetch_all(pool).await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get("user_id")?, row.try_get("idempotency_key")?, KeyRow::from_row(row)?)))
+        .collect()
 }
 
 pub async fn lock(connection: &mut MySqlConnection, user: UserId, key: &str) -> Result<KeyRow, sqlx::Error> {
@@ -48,6 +59,33 @@ pub async fn insert(
     .bind(now)
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// A key whose write is done.
+#[derive(Debug)]
+pub struct NewKey<'a> {
+    pub user: UserId,
+    pub key: &'a str,
+    pub body_hash: &'a [u8],
+    pub reply: &'a str,
+    pub now: OffsetDateTime,
+}
+
+pub async fn insert_all(connection: &mut MySqlConnection, keys: &[NewKey<'_>]) -> Result<(), sqlx::Error> {
+    for portion in portions(keys) {
+        let mut query = QueryBuilder::new(
+            "INSERT INTO idempotency_keys (user_id, idempotency_key, body_hash, reply, created_at) ",
+        );
+        query.push_values(portion, |mut row, key| {
+            row.push_bind(key.user.0)
+                .push_bind(key.key)
+                .push_bind(key.body_hash)
+                .push_bind(key.reply)
+                .push_bind(key.now);
+        });
+        query.build().execute(&mut *connection).await?;
+    }
     Ok(())
 }
 

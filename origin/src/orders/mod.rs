@@ -1,12 +1,14 @@
 //! Orders. Promises that prices come from the database, that what was said to be ordered is committed, that stock is
 //! held for exactly the orders that await payment, and that an order leaves a state once.
 
+mod draft;
 pub mod model;
 mod placing;
 mod routes;
 pub mod service;
 mod store;
 pub mod turns;
+pub mod writer;
 
 use std::sync::Arc;
 

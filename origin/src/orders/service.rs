@@ -41,6 +41,9 @@ pub enum OrderError {
     Buried,
     #[error("the order in the database has the state {0}")]
     UnknownStatus(i8),
+    /// The failure of a transaction that this order shared with others.
+    #[error("the orders' transaction failed")]
+    Shared(#[source] Arc<sqlx::Error>),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -62,6 +65,9 @@ impl From<OrderError> for ApiError {
             OrderError::NotFound => Problem::OrderNotFound.into(),
             OrderError::Stock(StockError::NotEnough(_)) => Problem::OutOfStock.into(),
             OrderError::Idempotency(IdempotencyError::Reused) => Problem::IdempotencyKeyReused.into(),
+            OrderError::Shared(error) | OrderError::Idempotency(IdempotencyError::Lookup(error)) => {
+                error.into()
+            }
             OrderError::Buried => ApiError::caused(Problem::Unavailable, error),
             OrderError::Database(error)
             | OrderError::Stock(StockError::Database(error))
@@ -250,7 +256,7 @@ async fn cancel_unpaid(app: &App, order: OrderId) -> Result<bool, OrderError> {
         .await
         .map_err(TransactionError::<OrderError>::flatten)?;
     let Some(lines) = released else { return Ok(false) };
-    app.gate.give_back(&lines).await;
+    stock::service::give_back(app, &lines).await;
     Ok(true)
 }
 
@@ -302,10 +308,10 @@ pub async fn sweep_hold(app: &App, order_no: OrderNo) -> Result<Swept, OrderErro
         .await
         .map_err(TransactionError::<OrderError>::flatten)?;
     if is_made {
-        app.gate.settle(&order_no).await;
+        app.gate.settle_abandoned(&order_no).await;
         Ok(Swept::Settled)
     } else {
-        app.gate.release(&order_no).await;
+        app.gate.release_abandoned(&order_no).await;
         Ok(Swept::Released)
     }
 }

@@ -1,14 +1,18 @@
 //! SQL of `orders` and `order_items`.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use farmgate_shared::api::orders::OrderQuery;
 use farmgate_shared::ids::{OrderId, OrderNo, UserId};
 use sqlx::types::Json;
 use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder};
 use time::OffsetDateTime;
 
-use super::model::{Status, Sums, line_amount};
+use super::draft::Draft;
+use super::model::{Status, line_amount};
 use crate::catalog::service::Offer;
-use crate::db::push_list;
+use crate::db::{portions, push_list};
 
 /// `delivery_address`: the JSON column holds a sealed value.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
@@ -56,62 +60,72 @@ macro_rules! order_columns {
     };
 }
 
-/// A new order, awaiting payment.
-#[derive(Debug)]
-pub struct NewOrder<'a> {
-    pub order_no: &'a OrderNo,
-    pub user: UserId,
-    pub sums: Sums,
-    pub address_sealed: &'a str,
-    pub remark: &'a str,
-    pub created_at: OffsetDateTime,
-    pub pay_deadline: OffsetDateTime,
+/// Makes the orders, awaiting payment; their ids, in the same order.
+pub async fn insert(
+    connection: &mut MySqlConnection,
+    orders: &[Arc<Draft>],
+) -> Result<Vec<OrderId>, sqlx::Error> {
+    let mut first_id = 0;
+    for portion in portions(orders) {
+        let mut query = QueryBuilder::new(
+            "INSERT INTO orders (order_no, user_id, total_amount, discount_amount, actual_amount, status, \
+             delivery_address, delivery_fee, remark, created_at, pay_deadline) ",
+        );
+        query.push_values(portion, |mut row, order| {
+            row.push_bind(order.order_no.as_str()).push_bind(order.keyed.user().0);
+            for amount in [order.sums.total, order.sums.discount, order.sums.actual] {
+                row.push_bind(amount.0).push_unseparated(" / 100");
+            }
+            row.push_bind(Status::AwaitingPayment.number())
+                .push_bind(Json(SealedAddress { sealed: order.address_sealed.clone() }))
+                .push_bind(order.sums.delivery.0)
+                .push_unseparated(" / 100")
+                .push_bind(&order.remark)
+                .push_bind(order.now)
+                .push_bind(order.pay_deadline);
+        });
+        first_id = query.build().execute(&mut *connection).await?.last_insert_id();
+    }
+    if let [_] = orders {
+        let id = i64::try_from(first_id).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        return Ok(vec![OrderId(id)]);
+    }
+    // Asked for rather than counted up from the first: a server in a group hands ids out in steps.
+    ids(connection, orders).await
 }
 
-pub async fn insert(connection: &mut MySqlConnection, order: &NewOrder<'_>) -> Result<OrderId, sqlx::Error> {
-    let done = sqlx::query(
-        "INSERT INTO orders (order_no, user_id, total_amount, discount_amount, actual_amount, status, \
-         delivery_address, delivery_fee, remark, created_at, pay_deadline) \
-         VALUES (?, ?, ? / 100, ? / 100, ? / 100, ?, ?, ? / 100, ?, ?, ?)",
-    )
-    .bind(order.order_no.as_str())
-    .bind(order.user.0)
-    .bind(order.sums.total.0)
-    .bind(order.sums.discount.0)
-    .bind(order.sums.actual.0)
-    .bind(Status::AwaitingPayment.number())
-    .bind(Json(SealedAddress { sealed: order.address_sealed.to_owned() }))
-    .bind(order.sums.delivery.0)
-    .bind(order.remark)
-    .bind(order.created_at)
-    .bind(order.pay_deadline)
-    .execute(connection)
-    .await?;
-    Ok(OrderId(i64::try_from(done.last_insert_id()).map_err(|error| sqlx::Error::Decode(error.into()))?))
+async fn ids(connection: &mut MySqlConnection, orders: &[Arc<Draft>]) -> Result<Vec<OrderId>, sqlx::Error> {
+    let mut query = QueryBuilder::new("SELECT order_no, id FROM orders WHERE order_no IN ");
+    push_list(&mut query, orders.iter().map(|order| order.order_no.as_str()));
+    let rows: Vec<(String, i64)> = query.build_query_as().fetch_all(connection).await?;
+    let ids: HashMap<&str, i64> = rows.iter().map(|(number, id)| (number.as_str(), *id)).collect();
+    let id = |order: &Arc<Draft>| ids.get(order.order_no.as_str()).copied().map(OrderId);
+    orders.iter().map(|order| id(order).ok_or(sqlx::Error::RowNotFound)).collect()
 }
 
 pub async fn insert_items(
     connection: &mut MySqlConnection,
-    order: OrderId,
-    offers: &[Offer],
+    items: &[(OrderId, &Offer)],
 ) -> Result<(), sqlx::Error> {
-    let mut query = QueryBuilder::new(
-        "INSERT INTO order_items (order_id, sku_id, product_id, name, image, specifications, price_fen, quantity, \
-         amount_fen) ",
-    );
-    query.push_values(offers, |mut row, offer| {
-        row.push_bind(order.0)
-            .push_bind(offer.sku_id.0)
-            .push_bind(offer.product_id.0)
-            .push_bind(offer.name.clone())
-            .push_bind(offer.image.clone())
-            .push_bind(offer.specifications.clone())
-            .push_bind(offer.price.0)
-            .push_bind(offer.quantity.get())
-            // The sums were computed from the same lines, so this one fits.
-            .push_bind(line_amount(offer).map(|amount| amount.0));
-    });
-    query.build().execute(connection).await?;
+    for portion in portions(items) {
+        let mut query = QueryBuilder::new(
+            "INSERT INTO order_items (order_id, sku_id, product_id, name, image, specifications, price_fen, \
+             quantity, amount_fen) ",
+        );
+        query.push_values(portion, |mut row, (order, offer)| {
+            row.push_bind(order.0)
+                .push_bind(offer.sku_id.0)
+                .push_bind(offer.product_id.0)
+                .push_bind(&offer.name)
+                .push_bind(&offer.image)
+                .push_bind(&offer.specifications)
+                .push_bind(offer.price.0)
+                .push_bind(offer.quantity.get())
+                // The sums were computed from the same lines, so this one fits.
+                .push_bind(line_amount(offer).map(|amount| amount.0));
+        });
+        query.build().execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
@@ -233,14 +247,15 @@ pub async fn unbury(connection: &mut MySqlConnection, order_no: &OrderNo) -> Res
     Ok(())
 }
 
-/// Whether a number was buried. Waits for a sweeper that is about to.
-pub async fn is_buried(connection: &mut MySqlConnection, order_no: &OrderNo) -> Result<bool, sqlx::Error> {
-    let row: Option<String> =
-        sqlx::query_scalar("SELECT order_no FROM order_tombstones WHERE order_no = ? FOR UPDATE")
-            .bind(order_no.as_str())
-            .fetch_optional(connection)
-            .await?;
-    Ok(row.is_some())
+/// Those of the numbers that were buried. Waits for a sweeper that is about to.
+pub async fn buried(
+    connection: &mut MySqlConnection,
+    numbers: impl IntoIterator<Item = &OrderNo>,
+) -> Result<Vec<String>, sqlx::Error> {
+    let mut query = QueryBuilder::new("SELECT order_no FROM order_tombstones WHERE order_no IN ");
+    push_list(&mut query, numbers.into_iter().map(OrderNo::as_str));
+    query.push(" FOR UPDATE");
+    query.build_query_scalar().fetch_all(connection).await
 }
 
 /// Whether an order with this number exists. Waits for one that is about to.

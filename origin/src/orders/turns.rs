@@ -4,7 +4,7 @@ use farmgate_shared::ids::UserId;
 use tokio::sync::{Mutex, MutexGuard};
 
 /// Enough that two shoppers seldom share one.
-const LANES: usize = 256;
+const LANES: usize = 4096;
 
 /// A fixed number of locks; a shopper always has the same one.
 #[derive(Debug)]

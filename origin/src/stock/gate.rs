@@ -8,7 +8,14 @@ use farmgate_shared::ids::{OrderNo, SkuId};
 use redis::{AsyncCommands, Script};
 
 use super::Line;
+use crate::db::batch::Batcher;
 use crate::redis::Redis;
+
+/// How long an equal request waits for the one that came first, in milliseconds. An order is decided within a few; a
+/// maker that is slower, or died, is no longer waited for.
+const MARKER_LIFE_MS: u32 = 2000;
+/// Orders settled by one command.
+const MOST_SETTLED: usize = 256;
 
 /// The gate, as this process sees it.
 #[derive(Debug)]
@@ -23,6 +30,16 @@ pub struct Gate {
     levels: Script,
     adjust: Script,
     clear: Script,
+    settling: Batcher<Hold>,
+}
+
+/// Who takes from the gate: an order's number, and the request that it is made for, by which an equal request at another
+/// replica knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    pub order_no: OrderNo,
+    /// User and idempotency key.
+    pub request: String,
 }
 
 /// The gate at one moment.
@@ -57,15 +74,25 @@ impl Levels {
 pub enum Taken {
     /// All lines were taken, and the order's hold is written.
     Yes,
-    /// This SKU has less left; nothing was taken.
-    SoldOut(SkuId),
+    /// This SKU has only so many left; nothing was taken.
+    SoldOut(SkuId, u32),
+    /// An equal request is being decided: its reply will be this one's too. Nothing was taken.
+    Twin,
     /// The gate cannot say; MySQL will.
     Unknown,
 }
 
 impl Gate {
     pub fn new(redis: Redis) -> Gate {
+        let settling = Batcher::new("settle", 1, MOST_SETTLED, {
+            let redis = redis.clone();
+            move |holds: Vec<Hold>| {
+                let redis = redis.clone();
+                Box::pin(async move { settle_all(&redis, &holds).await })
+            }
+        });
         Gate {
+            settling,
             redis,
             epoch: AtomicI64::new(0),
             take: Script::new(include_str!("take.lua")),
@@ -88,22 +115,26 @@ impl Gate {
 
     /// Takes all lines for an order, or none, and writes its hold with the moment it was taken (milliseconds since
     /// 1970). Asking twice for one order takes once.
-    pub async fn take(&self, order: &OrderNo, lines: &[Line], now_ms: i128) -> Taken {
+    pub async fn take(&self, hold: &Hold, lines: &[Line], now_ms: i128) -> Taken {
         if self.epoch() == 0 {
             return Taken::Unknown;
         }
+        let order = &hold.order_no;
         let mut call = self.take.key(self.key_epoch());
-        call.key(self.key_hold(order)).key(self.key_holds());
-        call.arg(self.epoch()).arg(now_ms.to_string()).arg(order.as_str());
+        call.key(key_hold(&self.redis, order)).key(key_holds(&self.redis)).key(key_marker(&self.redis, hold));
+        call.arg(self.epoch()).arg(now_ms.to_string()).arg(order.as_str()).arg(MARKER_LIFE_MS);
         for line in lines {
             call.key(self.key_stock(line.sku_id)).arg(line.quantity);
         }
-        let answer: redis::RedisResult<(i64, usize)> = call.invoke_async(&mut self.redis.connection()).await;
+        let answer: redis::RedisResult<(i64, usize, i64)> =
+            call.invoke_async(&mut self.redis.connection()).await;
         match answer {
-            Ok((0, _)) => Taken::Yes,
-            Ok((1, position)) => {
-                lines.get(position.wrapping_sub(1)).map_or(Taken::Unknown, |line| Taken::SoldOut(line.sku_id))
-            }
+            Ok((0, ..)) => Taken::Yes,
+            Ok((1, position, left)) => lines.get(position.wrapping_sub(1)).map_or(Taken::Unknown, |line| {
+                // Never above the quantity that was asked for, so it fits; a level below 0 leaves nothing.
+                Taken::SoldOut(line.sku_id, u32::try_from(left).unwrap_or(0))
+            }),
+            Ok((3, ..)) => Taken::Twin,
             Ok(_) => Taken::Unknown,
             Err(error) => {
                 tracing::debug!(%error, "the gate did not answer, going by MySQL alone");
@@ -113,9 +144,21 @@ impl Gate {
     }
 
     /// Undoes a take whose order definitely was not made.
-    pub async fn release(&self, order: &OrderNo) {
+    pub async fn release(&self, hold: &Hold) {
+        self.undo(&hold.order_no, Some(key_marker(&self.redis, hold))).await;
+    }
+
+    /// Gives back the hold of an order whose maker is gone.
+    pub async fn release_abandoned(&self, order: &OrderNo) {
+        self.undo(order, None).await;
+    }
+
+    async fn undo(&self, order: &OrderNo, marker: Option<String>) {
         let mut call = self.release.key(self.key_epoch());
-        call.key(self.key_hold(order)).key(self.key_holds());
+        call.key(key_hold(&self.redis, order)).key(key_holds(&self.redis));
+        if let Some(marker) = marker {
+            call.key(marker);
+        }
         call.arg(self.epoch()).arg(order.as_str());
         let done: redis::RedisResult<i64> = call.invoke_async(&mut self.redis.connection()).await;
         if let Err(error) = done {
@@ -123,19 +166,15 @@ impl Gate {
         }
     }
 
-    /// Drops the hold of an order that was made: MySQL holds the stock now.
-    pub async fn settle(&self, order: &OrderNo) {
-        let done: redis::RedisResult<()> = redis::pipe()
-            .atomic()
-            .del(self.key_hold(order))
-            .ignore()
-            .zrem(self.key_holds(), order.as_str())
-            .ignore()
-            .query_async(&mut self.redis.connection())
-            .await;
-        if let Err(error) = done {
-            tracing::debug!(%error, %order, "a hold was not dropped");
-        }
+    /// Drops the hold of an order that was made: MySQL holds the stock now. Done soon, together with others; nobody
+    /// needs to wait for it, since a hold that stays is dropped by the sweeper.
+    pub fn settle(&self, hold: Hold) {
+        self.settling.submit(hold);
+    }
+
+    /// Drops the hold of an order that was made and whose maker is gone.
+    pub async fn settle_abandoned(&self, order: &OrderNo) {
+        drop_holds(&self.redis, vec![key_hold(&self.redis, order)], &[order]).await;
     }
 
     /// Puts a cancelled order's goods back.
@@ -166,7 +205,7 @@ impl Gate {
     /// # Errors
     /// When Redis is away.
     pub async fn levels(&self, skus: &[SkuId]) -> redis::RedisResult<Levels> {
-        let mut call = self.levels.key(self.key_holds());
+        let mut call = self.levels.key(key_holds(&self.redis));
         call.arg(self.redis.key("hold:"));
         for sku in skus {
             call.key(self.key_stock(*sku));
@@ -220,7 +259,7 @@ impl Gate {
         let numbers: Vec<String> = self
             .redis
             .connection()
-            .zrangebyscore_limit(self.key_holds(), "-inf", moment_ms.to_string(), 0, most)
+            .zrangebyscore_limit(key_holds(&self.redis), "-inf", moment_ms.to_string(), 0, most)
             .await?;
         // Nothing but order numbers is ever added there.
         Ok(numbers.iter().filter_map(|number| number.parse().ok()).collect())
@@ -245,8 +284,11 @@ impl Gate {
     ) -> redis::RedisResult<()> {
         let mut connection = self.redis.connection();
         let mut clear = self.clear.key(self.key_epoch());
-        let (): () =
-            clear.key(self.key_holds()).arg(self.redis.key("hold:")).invoke_async(&mut connection).await?;
+        let (): () = clear
+            .key(key_holds(&self.redis))
+            .arg(self.redis.key("hold:"))
+            .invoke_async(&mut connection)
+            .await?;
         let levels: Vec<(String, i64)> =
             levels.into_iter().map(|(sku, available)| (self.key_stock(sku), available)).collect();
         for chunk in levels.chunks(1000) {
@@ -262,12 +304,33 @@ impl Gate {
     fn key_stock(&self, sku: SkuId) -> String {
         self.redis.key(&format!("stock:{sku}"))
     }
+}
 
-    fn key_hold(&self, order: &OrderNo) -> String {
-        self.redis.key(&format!("hold:{order}"))
-    }
+async fn settle_all(redis: &Redis, holds: &[Hold]) {
+    let mut keys: Vec<String> = holds.iter().map(|hold| key_hold(redis, &hold.order_no)).collect();
+    keys.extend(holds.iter().map(|hold| key_marker(redis, hold)));
+    let orders: Vec<&OrderNo> = holds.iter().map(|hold| &hold.order_no).collect();
+    drop_holds(redis, keys, &orders).await;
+}
 
-    fn key_holds(&self) -> String {
-        self.redis.key("holds")
+async fn drop_holds(redis: &Redis, keys: Vec<String>, orders: &[&OrderNo]) {
+    let numbers: Vec<&str> = orders.iter().map(|order| order.as_str()).collect();
+    let mut pipe = redis::pipe();
+    pipe.atomic().del(keys).ignore().zrem(key_holds(redis), numbers).ignore();
+    let done: redis::RedisResult<()> = pipe.query_async(&mut redis.connection()).await;
+    if let Err(error) = done {
+        tracing::debug!(%error, orders = orders.len(), "holds were not dropped");
     }
+}
+
+fn key_hold(redis: &Redis, order: &OrderNo) -> String {
+    redis.key(&format!("hold:{order}"))
+}
+
+fn key_holds(redis: &Redis) -> String {
+    redis.key("holds")
+}
+
+fn key_marker(redis: &Redis, hold: &Hold) -> String {
+    redis.key(&format!("twin:{}", hold.request))
 }

@@ -3,6 +3,7 @@
 
 pub mod gate;
 pub mod service;
+pub mod sold_out;
 mod store;
 
 use farmgate_shared::ids::SkuId;

@@ -1,6 +1,7 @@
 //! Use cases of stock. Those that change it run in the caller's transaction.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
 
 use farmgate_shared::ids::{OrderId, OrderNo, SkuId};
 use sqlx::MySqlConnection;
@@ -27,6 +28,9 @@ pub enum StockError {
     /// There is less than asked for of this SKU.
     #[error("not enough of SKU {0}")]
     NotEnough(SkuId),
+    /// There is less than several orders ask for together.
+    #[error("not enough for all of the orders")]
+    SomeNotEnough,
     /// The books are wrong: an order says that it holds what `stock` does not hold.
     #[error("SKU {0} does not hold what its order says")]
     NotHeld(SkuId),
@@ -34,19 +38,39 @@ pub enum StockError {
     Database(#[from] sqlx::Error),
 }
 
-/// Holds the lines for an order that awaits payment. `lines` must be in SKU order, so that two orders never wait for
-/// each other in a circle; call it last in the transaction, so that a hot row is locked as short as can be.
+/// Holds the lines of some orders that await payment. Call it last in the transaction, so that a hot row is locked as
+/// short as can be; rows are taken in SKU order, so that two transactions never wait for each other in a circle.
 ///
 /// # Errors
-/// [`StockError::NotEnough`]; the caller rolls back.
-pub async fn hold(
-    connection: &mut MySqlConnection,
-    order: OrderId,
-    lines: &[Line],
-) -> Result<(), StockError> {
-    record(connection, order, lines, "held", |quantity| (-quantity, quantity, 0)).await?;
-    for line in lines {
-        if !store::hold(connection, *line).await? {
+/// [`StockError::NotEnough`], or [`StockError::SomeNotEnough`] where it takes doing the orders one by one to say for
+/// which; the caller rolls back.
+pub async fn hold(connection: &mut MySqlConnection, orders: &[(OrderId, &[Line])]) -> Result<(), StockError> {
+    let mut movements = Vec::with_capacity(orders.len());
+    let mut sums: BTreeMap<SkuId, u32> = BTreeMap::new();
+    for (order, lines) in orders {
+        for line in *lines {
+            let quantity = i64::from(line.quantity);
+            let order = Some(*order);
+            movements.push(Movement {
+                line: *line,
+                order,
+                reason: "held",
+                available: -quantity,
+                held: quantity,
+                sold: 0,
+            });
+            let sum = sums.entry(line.sku_id).or_default();
+            *sum = sum.checked_add(line.quantity).ok_or(StockError::SomeNotEnough)?;
+        }
+    }
+    store::record(connection, &movements).await?;
+    let sums: Vec<Line> = sums.into_iter().map(|(sku_id, quantity)| Line { sku_id, quantity }).collect();
+    if orders.len() > 1 {
+        let held = store::hold_all(connection, &sums).await?;
+        return if usize::try_from(held) == Ok(sums.len()) { Ok(()) } else { Err(StockError::SomeNotEnough) };
+    }
+    for line in sums {
+        if !store::hold(connection, line).await? {
             return Err(StockError::NotEnough(line.sku_id));
         }
     }
@@ -267,10 +291,30 @@ pub async fn old_holds(app: &App, taken_before_ms: i128, most: isize) -> redis::
     app.gate.holds_taken_before(taken_before_ms, most).await
 }
 
+/// The gate refused: requests for as much are refused here for a moment, without asking it.
+pub fn note_sold_out(app: &App, sku: SkuId, left: u32) {
+    app.sold_out.raise(sku, left, Instant::now());
+}
+
+/// Whether some of the lines were sold out a moment ago.
+pub fn is_sold_out(app: &App, lines: &[Line]) -> bool {
+    app.sold_out.refuses(lines, Instant::now())
+}
+
 /// MySQL refused what the gate let through, so the gate shows too much of this SKU: lowers it to the truth.
 pub async fn lower_gate(app: &App, sku: SkuId) {
     match available(app, &[sku]).await {
-        Ok(levels) => app.gate.lower(sku, levels.get(&sku).copied().unwrap_or(0)).await,
+        Ok(levels) => {
+            let left = levels.get(&sku).copied().unwrap_or(0);
+            app.gate.lower(sku, left).await;
+            note_sold_out(app, sku, u32::try_from(left).unwrap_or(0));
+        }
         Err(error) => tracing::debug!(%error, %sku, "the gate stays too high until the next refusal"),
     }
+}
+
+/// A cancelled order's goods are for sale again.
+pub async fn give_back(app: &App, lines: &[Line]) {
+    app.gate.give_back(lines).await;
+    app.sold_out.lower(lines);
 }

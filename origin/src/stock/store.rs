@@ -6,7 +6,7 @@ use farmgate_shared::ids::{OrderId, SkuId};
 use sqlx::{MySqlConnection, MySqlPool, QueryBuilder};
 
 use super::Line;
-use crate::db::push_list;
+use crate::db::{padded, portions, push_list};
 
 pub async fn available(pool: &MySqlPool, skus: &[SkuId]) -> Result<Vec<(i64, i64)>, sqlx::Error> {
     let mut query = QueryBuilder::new("SELECT sku_id, CAST(available AS SIGNED) FROM stock WHERE sku_id IN ");
@@ -49,6 +49,30 @@ pub async fn hold(connection: &mut MySqlConnection, line: Line) -> Result<bool, 
     let guarded =
         "UPDATE stock SET available = available - ?, held = held + ? WHERE sku_id = ? AND available >= ?";
     shift(connection, guarded, line).await
+}
+
+/// Takes from what is available of several SKUs, in SKU order: says of how many rows there was as much. The others are
+/// left as they were.
+pub async fn hold_all(connection: &mut MySqlConnection, lines: &[Line]) -> Result<u64, sqlx::Error> {
+    // A SKU named twice in a CASE or a list counts once.
+    let lines = padded(lines.to_vec());
+    let push_quantities = |query: &mut QueryBuilder<sqlx::MySql>| {
+        query.push("CASE sku_id");
+        for line in &lines {
+            query.push(" WHEN ").push_bind(line.sku_id.0).push(" THEN ").push_bind(line.quantity);
+        }
+        query.push(" END");
+    };
+    let mut query = QueryBuilder::new("UPDATE stock SET available = available - ");
+    push_quantities(&mut query);
+    query.push(", held = held + ");
+    push_quantities(&mut query);
+    query.push(" WHERE sku_id IN ");
+    push_list(&mut query, lines.iter().map(|line| line.sku_id.0));
+    query.push(" AND available >= ");
+    push_quantities(&mut query);
+    query.push(" ORDER BY sku_id");
+    Ok(query.build().execute(connection).await?.rows_affected())
 }
 
 /// What was held is sold.
@@ -103,18 +127,20 @@ pub struct Movement {
 }
 
 pub async fn record(connection: &mut MySqlConnection, movements: &[Movement]) -> Result<(), sqlx::Error> {
-    let mut query = QueryBuilder::new(
-        "INSERT INTO stock_movements (sku_id, order_id, reason, available_change, held_change, sold_change) ",
-    );
-    query.push_values(movements, |mut row, movement| {
-        row.push_bind(movement.line.sku_id.0)
-            .push_bind(movement.order.map(|order| order.0))
-            .push_bind(movement.reason)
-            .push_bind(movement.available)
-            .push_bind(movement.held)
-            .push_bind(movement.sold);
-    });
-    query.build().execute(connection).await?;
+    for portion in portions(movements) {
+        let mut query = QueryBuilder::new(
+            "INSERT INTO stock_movements (sku_id, order_id, reason, available_change, held_change, sold_change) ",
+        );
+        query.push_values(portion, |mut row, movement| {
+            row.push_bind(movement.line.sku_id.0)
+                .push_bind(movement.order.map(|order| order.0))
+                .push_bind(movement.reason)
+                .push_bind(movement.available)
+                .push_bind(movement.held)
+                .push_bind(movement.sold);
+        });
+        query.build().execute(&mut *connection).await?;
+    }
     Ok(())
 }
 

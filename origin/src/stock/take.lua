@@ -1,18 +1,22 @@
 -- Takes all lines of an order, or none.
--- KEYS: epoch, the order's hold, all holds, then one stock key a line.
--- ARGV: epoch, now (ms since 1970), order number, then one quantity a line.
--- Answers {0,0} taken (or taken before), {1,i} line i has too little left, {2,i} the gate cannot say.
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {2, 0} end
-if redis.call('EXISTS', KEYS[2]) == 1 then return {0, 0} end
-local lines = #KEYS - 3
+-- KEYS: epoch, the order's hold, all holds, the request's marker, then one stock key a line.
+-- ARGV: epoch, now (ms since 1970), order number, the marker's life (ms), then one quantity a line.
+-- Answers {0,0,0} taken (or taken before), {1,i,left} line i has too little left, {2,i,0} the gate cannot say,
+-- {3,0,0} an equal request is being decided under another order number.
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {2, 0, 0} end
+if redis.call('EXISTS', KEYS[2]) == 1 then return {0, 0, 0} end
+local twin = redis.call('GET', KEYS[4])
+if twin and twin ~= ARGV[3] then return {3, 0, 0} end
+local lines = #KEYS - 4
 for i = 1, lines do
-  local left = redis.call('GET', KEYS[3 + i])
-  if not left then return {2, i} end
-  if tonumber(left) < tonumber(ARGV[3 + i]) then return {1, i} end
+  local left = redis.call('GET', KEYS[4 + i])
+  if not left then return {2, i, 0} end
+  if tonumber(left) < tonumber(ARGV[4 + i]) then return {1, i, tonumber(left)} end
 end
 for i = 1, lines do
-  redis.call('DECRBY', KEYS[3 + i], ARGV[3 + i])
-  redis.call('HSET', KEYS[2], KEYS[3 + i], ARGV[3 + i])
+  redis.call('DECRBY', KEYS[4 + i], ARGV[4 + i])
+  redis.call('HSET', KEYS[2], KEYS[4 + i], ARGV[4 + i])
 end
 redis.call('ZADD', KEYS[3], ARGV[2], ARGV[3])
-return {0, 0}
+redis.call('SET', KEYS[4], ARGV[3], 'PX', ARGV[4])
+return {0, 0, 0}

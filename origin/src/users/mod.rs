@@ -1,6 +1,7 @@
 //! Shoppers: login with a WeChat code, sessions, and their own record. Promises that a session is worth nothing once it
 //! expired, its user logged out or was disabled, and that no reply holds an openid or a session key.
 
+mod remembered;
 pub mod routes;
 pub mod service;
 pub mod session;

@@ -6,7 +6,34 @@ use farmgate_shared::problem::Problem;
 
 use super::store::{self, UserRow};
 use crate::app::App;
+use crate::db::Db;
+use crate::db::lookup::Lookup;
 use crate::error::ApiError;
+
+/// What decides whether an account's tokens hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    is_active: bool,
+    token_version: u32,
+}
+
+/// Reads accounts' standings, those of many requests at once.
+pub type Standings = Lookup<UserId, Standing>;
+
+/// How standings are read.
+pub fn standings(db: &Db) -> Standings {
+    let pool = db.pool().clone();
+    Lookup::new("standings", move |users| {
+        let pool = pool.clone();
+        Box::pin(async move {
+            let rows = store::standings(&pool, users).await?;
+            let standing = |(id, status, token_version): (i64, i8, u32)| {
+                (UserId(id), Standing { is_active: status == store::ACTIVE, token_version })
+            };
+            Ok(rows.into_iter().map(standing).collect())
+        })
+    })
+}
 
 /// Longest nickname and avatar address that the table takes, in characters.
 const MAX_NICKNAME_CHARS: usize = 100;
@@ -40,11 +67,11 @@ pub async fn login(app: &App, body: Login) -> Result<LoggedIn, ApiError> {
 /// [`Problem::Unauthenticated`], [`Problem::TokenExpired`] or [`Problem::AccountDisabled`].
 pub async fn authenticate(app: &App, token: &str) -> Result<UserId, ApiError> {
     let (user, version) = app.sessions.check(token, app.clock.unix_seconds())?;
-    let row = store::find(app.db.pool(), user).await?.ok_or(Problem::Unauthenticated)?;
-    if !row.is_active() {
+    let standing = app.reads.standings.get(user).await?.ok_or(Problem::Unauthenticated)?;
+    if !standing.is_active {
         return Err(Problem::AccountDisabled.into());
     }
-    if row.token_version != version {
+    if standing.token_version != version {
         return Err(Problem::Unauthenticated.into());
     }
     Ok(user)

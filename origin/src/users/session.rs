@@ -14,12 +14,15 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
 
+use super::remembered::{Remembered, Verified};
+
 /// Makes and checks tokens.
 pub struct Sessions {
     signing_key: EncodingKey,
     checking_key: DecodingKey,
     public_key: PublicKey,
     ttl_seconds: u64,
+    remembered: Remembered,
 }
 
 /// Shows the key's id only.
@@ -51,6 +54,7 @@ impl Sessions {
             checking_key: DecodingKey::from_ed_components(&public_key.x).context("the public key")?,
             public_key,
             ttl_seconds,
+            remembered: Remembered::default(),
         })
     }
 
@@ -72,6 +76,18 @@ impl Sessions {
     /// # Errors
     /// [`Problem::TokenExpired`] for one that was good; [`Problem::Unauthenticated`] for all else.
     pub fn check(&self, token: &str, now: u64) -> Result<(UserId, u32), Problem> {
+        let token = self.remembered.verified(token, || self.verify(token))?;
+        if token.issued_at > now + LEEWAY_SECONDS {
+            return Err(Problem::Unauthenticated);
+        }
+        if token.expires_at + LEEWAY_SECONDS <= now {
+            return Err(Problem::TokenExpired);
+        }
+        Ok((token.user, token.version))
+    }
+
+    /// What a token says that we signed.
+    fn verify(&self, token: &str) -> Result<Verified, Problem> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| Problem::Unauthenticated)?;
         if header.alg != Algorithm::EdDSA || header.kid.as_deref() != Some(&self.public_key.kid) {
             return Err(Problem::Unauthenticated);
@@ -80,19 +96,13 @@ impl Sessions {
         rules.set_issuer(&[ISSUER]);
         rules.set_audience(&[AUDIENCE]);
         rules.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
-        // Time is told by our clock, below.
+        // Time is told by our clock, at each use.
         rules.validate_exp = false;
         let claims = jsonwebtoken::decode::<Claims>(token, &self.checking_key, &rules)
             .map_err(|_| Problem::Unauthenticated)?
             .claims;
         let user = claims.user().ok_or(Problem::Unauthenticated)?;
-        if claims.iat > now + LEEWAY_SECONDS {
-            return Err(Problem::Unauthenticated);
-        }
-        if claims.exp + LEEWAY_SECONDS <= now {
-            return Err(Problem::TokenExpired);
-        }
-        Ok((user, claims.ver))
+        Ok(Verified { user, version: claims.ver, issued_at: claims.iat, expires_at: claims.exp })
     }
 
     /// What the edge needs to check tokens.

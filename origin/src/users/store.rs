@@ -1,9 +1,13 @@
 //! SQL of `users`.
 
 use farmgate_shared::ids::UserId;
-use sqlx::{FromRow, MySqlPool};
+use sqlx::{FromRow, MySqlPool, QueryBuilder};
 
 use super::service::Profile;
+use crate::db::push_list;
+
+/// `users.status` of an account that may log in.
+pub const ACTIVE: i8 = 1;
 
 #[derive(Debug, FromRow)]
 pub struct UserRow {
@@ -19,7 +23,7 @@ pub struct UserRow {
 
 impl UserRow {
     pub fn is_active(&self) -> bool {
-        self.status == 1
+        self.status == ACTIVE
     }
 }
 
@@ -60,4 +64,14 @@ pub async fn find(pool: &MySqlPool, user: UserId) -> Result<Option<UserRow>, sql
     .bind(user.0)
     .fetch_optional(pool)
     .await
+}
+
+/// Id, status and token version of some users.
+pub async fn standings(
+    pool: &MySqlPool,
+    users: impl IntoIterator<Item = UserId>,
+) -> Result<Vec<(i64, i8, u32)>, sqlx::Error> {
+    let mut query = QueryBuilder::new("SELECT id, status, token_version FROM users WHERE id IN ");
+    push_list(&mut query, users.into_iter().map(|user| user.0));
+    query.build_query_as().fetch_all(pool).await
 }

@@ -1,0 +1,209 @@
+//! The writing of orders. Promises that an order is told to be made only after its COMMIT, that orders which come while
+//! others are being written share one transaction and so one flush of the disk, and that one order which cannot be made
+//! does not take its neighbours with it: a batch whose counts do not match is rolled back and replayed one by one.
+
+use std::sync::Arc;
+
+use farmgate_shared::api::orders::CreatedOrder;
+use futures_core::future::BoxFuture;
+use sqlx::MySqlConnection;
+use tokio::sync::oneshot;
+
+use super::draft::Draft;
+use super::service::OrderError;
+use super::store;
+use crate::db::batch::Batcher;
+use crate::db::{Db, TransactionError, is_contention, is_shutdown};
+use crate::idempotency::{IdempotencyError, Keyed, Start};
+use crate::stock;
+use crate::stock::Line;
+use crate::stock::service::StockError;
+
+/// Orders of one transaction.
+const MOST: usize = 64;
+/// Transactions at the same time: while one waits for the disk, the next one inserts its rows. More would only queue for
+/// the rows of the same hot SKU.
+const LANES: usize = 2;
+
+/// What became of an order that was to be written.
+#[derive(Debug)]
+pub enum Written {
+    /// It was made.
+    Made(CreatedOrder),
+    /// An equal request came first, at another process; this is its reply, and this order was not made.
+    Earlier(CreatedOrder),
+}
+
+/// Why an order was not written.
+#[derive(Debug)]
+pub enum WriteError {
+    /// It was definitely not made.
+    Failed(OrderError),
+    /// The connection broke during COMMIT: it may or may not have been made.
+    Unknown(Arc<sqlx::Error>),
+}
+
+type Answer = Result<Written, WriteError>;
+type Job = (Arc<Draft>, oneshot::Sender<Answer>);
+
+/// Writes orders, together where it can.
+#[derive(Debug)]
+pub struct Writer {
+    batcher: Batcher<Job>,
+}
+
+impl Writer {
+    pub fn new(db: &Db) -> Writer {
+        let db = db.clone();
+        Writer {
+            batcher: Batcher::new("orders", LANES, MOST, move |jobs| {
+                let db = db.clone();
+                Box::pin(async move { write_jobs(&db, jobs).await })
+            }),
+        }
+    }
+
+    /// Writes an order; returns after its COMMIT.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn write(&self, draft: Arc<Draft>) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        self.batcher.submit((draft, answer));
+        // A batch that panicked may have done so on either side of its COMMIT.
+        answered.await.unwrap_or_else(|_| Err(WriteError::Unknown(Arc::new(sqlx::Error::WorkerCrashed))))
+    }
+}
+
+async fn write_jobs(db: &Db, jobs: Vec<Job>) {
+    let (alone, together): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|(draft, _)| draft.renews_key);
+    if !together.is_empty() {
+        write_together(db, together).await;
+    }
+    write_one_by_one(db, alone).await;
+}
+
+async fn write_together(db: &Db, jobs: Vec<Job>) {
+    let drafts: Arc<Vec<Arc<Draft>>> = Arc::new(jobs.iter().map(|(draft, _)| draft.clone()).collect());
+    let result =
+        db.transaction("place_orders", move |connection| insert_together(connection, drafts.clone())).await;
+    match result {
+        Ok(replies) => {
+            for ((_, answer), reply) in jobs.into_iter().zip(replies) {
+                // The task that waits for this is never dropped; only a stop of the runtime drops it.
+                let _ = answer.send(Ok(Written::Made(reply)));
+            }
+        }
+        Err(TransactionError::Failed(error)) if is_about_an_order(&error) => {
+            tracing::debug!(%error, orders = jobs.len(), "a batch was rolled back, writing its orders one by one");
+            write_one_by_one(db, jobs).await;
+        }
+        Err(TransactionError::Failed(error)) => {
+            // Nothing about the orders: each on its own would fare no better.
+            let error = match error {
+                OrderError::Database(error) => Arc::new(error),
+                other => Arc::new(sqlx::Error::Protocol(other.to_string())),
+            };
+            for (_, answer) in jobs {
+                let _ = answer.send(Err(WriteError::Failed(OrderError::Shared(error.clone()))));
+            }
+        }
+        Err(TransactionError::CommitUnknown(error)) => {
+            let error = Arc::new(error);
+            for (_, answer) in jobs {
+                let _ = answer.send(Err(WriteError::Unknown(error.clone())));
+            }
+        }
+    }
+}
+
+/// Whether one of a batch's orders may be the reason, so that the others can be made without it.
+fn is_about_an_order(error: &OrderError) -> bool {
+    match crate::db::Retryable::database(error) {
+        Some(error @ sqlx::Error::Database(_)) => !is_contention(error) && !is_shutdown(error),
+        Some(_) => false,
+        None => true,
+    }
+}
+
+async fn write_one_by_one(db: &Db, jobs: Vec<Job>) {
+    for (draft, answer) in jobs {
+        let written = db
+            .transaction("place_order", move |connection| insert_alone(connection, draft.clone()))
+            .await
+            .map_err(|error| match error {
+                TransactionError::Failed(error) => WriteError::Failed(error),
+                TransactionError::CommitUnknown(error) => WriteError::Unknown(Arc::new(error)),
+            });
+        let _ = answer.send(written);
+    }
+}
+
+/// All orders of a batch, or none.
+fn insert_together(
+    connection: &mut MySqlConnection,
+    drafts: Arc<Vec<Arc<Draft>>>,
+) -> BoxFuture<'_, Result<Vec<CreatedOrder>, OrderError>> {
+    Box::pin(async move {
+        let replies = insert_rows(connection, &drafts).await?;
+        let mut keys = Vec::with_capacity(drafts.len());
+        for (draft, reply) in drafts.iter().zip(&replies) {
+            keys.push((
+                &draft.keyed,
+                draft.now,
+                serde_json::to_string(reply).map_err(IdempotencyError::Reply)?,
+            ));
+        }
+        Keyed::record_all(connection, &keys).await?;
+        hold(connection, &drafts, &replies).await?;
+        Ok(replies)
+    })
+}
+
+/// One order, or the reply of the equal request that came first.
+fn insert_alone(
+    connection: &mut MySqlConnection,
+    draft: Arc<Draft>,
+) -> BoxFuture<'_, Result<Written, OrderError>> {
+    Box::pin(async move {
+        if let Start::Done(reply) = draft.keyed.start(connection, draft.now).await? {
+            return Ok(Written::Earlier(reply));
+        }
+        let drafts = [draft];
+        let replies = insert_rows(connection, &drafts).await?;
+        let ([draft], [reply]) = (&drafts, replies.as_slice()) else {
+            return Err(OrderError::Database(sqlx::Error::RowNotFound));
+        };
+        draft.keyed.finish(connection, reply).await?;
+        hold(connection, &drafts, &replies).await?;
+        Ok(Written::Made(reply.clone()))
+    })
+}
+
+async fn insert_rows(
+    connection: &mut MySqlConnection,
+    drafts: &[Arc<Draft>],
+) -> Result<Vec<CreatedOrder>, OrderError> {
+    let ids = store::insert(connection, drafts).await?;
+    let made = || drafts.iter().zip(&ids);
+    let items: Vec<_> =
+        made().flat_map(|(draft, id)| draft.offers.iter().map(move |offer| (*id, offer))).collect();
+    store::insert_items(connection, &items).await?;
+    Ok(made().map(|(draft, id)| draft.created(*id)).collect())
+}
+
+/// The last part of the transaction, which locks the rows that others wait for.
+async fn hold(
+    connection: &mut MySqlConnection,
+    drafts: &[Arc<Draft>],
+    replies: &[CreatedOrder],
+) -> Result<(), OrderError> {
+    // After the orders' rows: whichever of this and the sweeper comes second waits for the other, or one is turned
+    // away by the deadlock check and tries anew.
+    if !store::buried(connection, drafts.iter().map(|draft| &draft.order_no)).await?.is_empty() {
+        return Err(OrderError::Buried);
+    }
+    let lines: Vec<(_, &[Line])> =
+        drafts.iter().zip(replies).map(|(draft, reply)| (reply.order_id, draft.lines.as_slice())).collect();
+    Ok(stock::service::hold(connection, &lines).await.map_err(|error: StockError| error)?)
+}
