@@ -7,6 +7,7 @@ mod addresses;
 mod openapi;
 mod orders;
 mod payments;
+mod placing;
 mod products;
 mod users;
 

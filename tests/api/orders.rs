@@ -2,15 +2,17 @@
 
 use std::collections::HashSet;
 
-use farmgate_tests::{Call, LONG, Problem, Shop, ShopPlan, Shopper, Value, eventually, json};
+use farmgate_tests::{Call, LONG, Problem, Shop, ShopPlan, Value, eventually, json};
 
+use crate::placing::at_once;
 use crate::{fen, has_keys, keys};
 
 /// Freight as `config.default.toml` sets it, in fen.
 const FLAT_FEN: i64 = 800;
 const FREE_FROM_FEN: i64 = 5900;
 
-fn seed_body(product: i64, quantity: Value, address: i64) -> Value {
+/// The seed's own body.
+pub fn seed_body(product: i64, quantity: Value, address: i64) -> Value {
     json!({"product_id": product, "quantity": quantity, "address_id": address, "coupon_id": null})
 }
 
@@ -251,170 +253,6 @@ async fn the_list_pages_and_narrows_to_a_state() {
     ] {
         shopper.api.get(&format!("/api/orders?{query}")).await.refuses_fields(&[field]);
     }
-}
-
-#[tokio::test]
-async fn a_repeated_key_gets_the_first_reply_and_another_body_is_refused() {
-    let shop = Shop::start().await;
-    let shopper = shop.shopper("小王").await;
-    let (product, _, _) = shop.first_product().await;
-    let address = shopper.address().await;
-    let call = |quantity: i64| {
-        Call::post("/api/orders", &seed_body(product, json!(quantity), address)).idempotent("key-1")
-    };
-    let first = shopper.send_order(call(1)).await;
-    let again = shopper.send_order(call(1)).await;
-    assert_eq!(first.data(), again.data());
-    shopper.send_order(call(2)).await.fails_with(Problem::IdempotencyKeyReused);
-    // Another shopper's key of the same name is another key.
-    let other = shop.shopper("小李").await;
-    let body = seed_body(product, json!(1), other.address().await);
-    let theirs = other.send_order(Call::post("/api/orders", &body).idempotent("key-1")).await;
-    assert_ne!(theirs.data()["order_id"], first.data()["order_id"]);
-    assert_eq!(shop.count("SELECT COUNT(*) FROM orders").await, 2);
-
-    for bad in ["", "with space", &"x".repeat(65), "键"] {
-        let call = Call::post("/api/orders", &seed_body(product, json!(1), address)).idempotent(bad);
-        shopper.send_order(call).await.refuses_fields(&["Idempotency-Key"]);
-    }
-}
-
-#[tokio::test]
-async fn a_key_is_kept_for_a_week_and_then_forgotten() {
-    let shop = ShopPlan::new().worker().start().await;
-    let shopper = shop.shopper("小王").await;
-    let (product, ..) = shop.first_product().await;
-    for quantity in 1..=2 {
-        shopper.order(product, quantity).await;
-    }
-    shop.change(
-        "UPDATE idempotency_keys SET created_at = UTC_TIMESTAMP(3) - INTERVAL 8 DAY ORDER BY created_at LIMIT ",
-        1,
-    )
-    .await;
-    eventually(LONG, "the old key is forgotten", async || {
-        (shop.count("SELECT COUNT(*) FROM idempotency_keys").await == 1).then_some(())
-    })
-    .await;
-    shop.change("UPDATE idempotency_keys SET created_at = UTC_TIMESTAMP(3) - INTERVAL 6 DAY LIMIT ", 1).await;
-    // A later job of the same round tells when a round is over: one that had begun, and then a whole one.
-    for _ in 0..2 {
-        shop.change("UPDATE products SET stock = 0 LIMIT ", 1).await;
-        eventually(LONG, "a round is over", async || {
-            (shop.count("SELECT stock FROM products ORDER BY id LIMIT 1").await != 0).then_some(())
-        })
-        .await;
-    }
-    assert_eq!(shop.count("SELECT COUNT(*) FROM idempotency_keys").await, 1);
-}
-
-#[tokio::test]
-async fn a_key_whose_order_failed_can_be_used_again() {
-    let shop = ShopPlan::new().stock(2).start().await;
-    let shopper = shop.shopper("小王").await;
-    let (product, _, _) = shop.first_product().await;
-    let address = shopper.address().await;
-    let call = |quantity: i64| {
-        Call::post("/api/orders", &seed_body(product, json!(quantity), address)).idempotent("key-1")
-    };
-    shopper.send_order(call(3)).await.fails_with(Problem::OutOfStock);
-    shopper.send_order(call(2)).await.data();
-}
-
-#[tokio::test]
-async fn twenty_equal_requests_at_once_are_one_order() {
-    let shop = Shop::start().await;
-    let shopper = shop.shopper("小王").await;
-    let (product, sku, _) = shop.first_product().await;
-    let before = shop.stock(sku).await;
-    let body = seed_body(product, json!(1), shopper.address().await);
-    let replies =
-        at_once((0..20).map(|_| (shopper.clone(), Call::post("/api/orders", &body).idempotent("one")))).await;
-    let first = replies[0].data();
-    assert!(replies.iter().all(|reply| reply.data() == first), "all get the one reply");
-    assert_eq!(shop.count("SELECT COUNT(*) FROM orders").await, 1);
-    assert_eq!(shop.stock(sku).await.held, before.held + 1);
-}
-
-/// Sends all calls at the same time.
-async fn at_once(calls: impl Iterator<Item = (Shopper, Call)>) -> Vec<farmgate_tests::Reply> {
-    let sent: Vec<_> =
-        calls.map(|(shopper, call)| tokio::spawn(async move { shopper.send_order(call).await })).collect();
-    let mut replies = Vec::new();
-    for reply in sent {
-        replies.push(reply.await.unwrap());
-    }
-    replies
-}
-
-#[tokio::test]
-async fn a_double_tap_without_a_key_is_one_order() {
-    let shop = Shop::start().await;
-    let shopper = shop.shopper("小王").await;
-    let (product, _, _) = shop.first_product().await;
-    let body = seed_body(product, json!(1), shopper.address().await);
-    let replies = at_once((0..5).map(|_| (shopper.clone(), Call::post("/api/orders", &body)))).await;
-    let numbers: HashSet<String> = replies.iter().map(|reply| reply.data()["order_no"].to_string()).collect();
-    assert_eq!(numbers.len(), 1, "{numbers:?}");
-    assert_eq!(shop.count("SELECT COUNT(*) FROM orders").await, 1);
-    // Something else is no double tap.
-    let other = seed_body(product, json!(2), body["address_id"].as_i64().unwrap());
-    shopper.api.post("/api/orders", &other).await.data();
-    assert_eq!(shop.count("SELECT COUNT(*) FROM orders").await, 2);
-}
-
-#[tokio::test]
-async fn thirty_buyers_of_five_units_get_exactly_five() {
-    let shop = ShopPlan::new().stock(5).worker().start().await;
-    let (product, sku, _) = shop.first_product().await;
-    let mut calls = Vec::new();
-    for buyer in 0..30 {
-        let shopper = shop.shopper(&format!("买家{buyer}")).await;
-        let body = seed_body(product, json!(1), shopper.address().await);
-        calls.push((shopper, Call::post("/api/orders", &body)));
-    }
-    let replies = at_once(calls.into_iter()).await;
-    let won = replies.iter().filter(|reply| reply.status == 200).count();
-    for lost in replies.iter().filter(|reply| reply.status != 200) {
-        lost.fails_with(Problem::OutOfStock);
-    }
-    assert_eq!(won, 5);
-    let stock = shop.stock(sku).await;
-    assert_eq!((stock.available, stock.held, stock.sold), (0, 5, 0));
-    assert_eq!(shop.gate(sku).await, Some(0));
-}
-
-#[tokio::test]
-async fn two_origins_make_one_order_of_a_key_and_oversell_nothing() {
-    let mut shop = ShopPlan::new().stock(5).worker().start().await;
-    let replica = shop.replica().await;
-    let (product, sku, _) = shop.first_product().await;
-    let mut calls = Vec::new();
-    for buyer in 0..10 {
-        let shopper = shop.shopper(&format!("买家{buyer}")).await;
-        let body = seed_body(product, json!(1), shopper.address().await);
-        let call = Call::post("/api/orders", &body).idempotent("one");
-        calls.push((shopper.through(&replica), call.clone()));
-        calls.push((shopper, call));
-    }
-    let replies = at_once(calls.into_iter()).await;
-    let mut won = HashSet::new();
-    for pair in replies.chunks(2) {
-        let numbers: HashSet<String> = pair
-            .iter()
-            .filter(|reply| reply.status == 200)
-            .map(|reply| reply.data()["order_no"].to_string())
-            .collect();
-        assert!(numbers.len() <= 1, "one key made two orders: {numbers:?}");
-        won.extend(numbers);
-        for lost in pair.iter().filter(|reply| reply.status != 200) {
-            lost.fails_with(Problem::OutOfStock);
-        }
-    }
-    let orders = shop.count("SELECT COUNT(*) FROM orders").await;
-    assert_eq!(orders, i64::try_from(won.len()).unwrap(), "an order that nobody was told of");
-    let stock = shop.stock(sku).await;
-    assert_eq!((i64::from(stock.held), i64::from(stock.available)), (orders, 5 - orders));
 }
 
 #[tokio::test]

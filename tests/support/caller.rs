@@ -58,6 +58,11 @@ impl Call {
         self.raw("application/json", body.to_string())
     }
 
+    /// The body as JSON, `null` when it is none.
+    pub fn json_body(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
     /// A body that need not be JSON, whatever it calls itself.
     #[must_use]
     pub fn raw(mut self, content_type: &str, body: impl Into<Vec<u8>>) -> Call {
