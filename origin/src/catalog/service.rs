@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::db::Db;
 use crate::db::lookup::Lookup;
 use crate::error::ApiError;
-use crate::stock;
+use crate::stock::{self, Line};
 
 /// The snapshot, once there is one: a process that has not reached MySQL yet must not say that the shop is empty.
 fn loaded(app: &App) -> Result<Arc<Snapshot>, ApiError> {
@@ -102,6 +102,21 @@ pub struct Offer {
     pub specifications: String,
     pub price: Fen,
     pub quantity: Quantity,
+}
+
+/// The lines that an order most likely will have, as far as the snapshot knows: a hint, for asking whether they are sold
+/// out.
+pub fn likely_lines(app: &App, wanted: &Wanted) -> Vec<Line> {
+    match wanted {
+        Wanted::Product(product, quantity) => {
+            let snapshot = app.catalog.snapshot();
+            let sku = snapshot.product(*product).and_then(|product| product.skus.first());
+            sku.map(|sku| Line { sku_id: sku.id, quantity: quantity.get() }).into_iter().collect()
+        }
+        Wanted::Skus(lines) => {
+            lines.iter().map(|line| Line { sku_id: line.sku_id, quantity: line.quantity.get() }).collect()
+        }
+    }
 }
 
 /// What is for sale under a number, without a quantity.

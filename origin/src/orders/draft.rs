@@ -1,7 +1,7 @@
 //! What an order is before it is written: everything that the client does not decide. Promises that prices, freight and
 //! the address come from the database.
 
-use farmgate_shared::api::orders::{CreateOrder, CreatedOrder};
+use farmgate_shared::api::orders::{CreateOrder, CreatedOrder, Wanted};
 use farmgate_shared::ids::{OrderId, OrderNo};
 use farmgate_shared::money::Fen;
 use farmgate_shared::problem::{FieldProblem, Problem};
@@ -37,7 +37,7 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Prices what `body` asks for, at `now`.
+    /// Prices what `body` asks for (`wanted`), at `now`.
     ///
     /// # Errors
     /// [`Problem::ProductNotFound`], [`Problem::AddressNotFound`], [`Problem::CouponNotFound`],
@@ -47,9 +47,9 @@ impl Draft {
         keyed: Keyed,
         renews_key: bool,
         body: CreateOrder,
+        wanted: &Wanted,
         now: OffsetDateTime,
     ) -> Result<Draft, ApiError> {
-        let wanted = body.wanted().map_err(ApiError::fields)?;
         if body.coupon_id.is_some() {
             // No shopper has been given a coupon yet, so whichever is named is not theirs.
             return Err(Problem::CouponNotFound.into());
@@ -58,7 +58,7 @@ impl Draft {
             let address = addresses::service::get(app, keyed.user(), body.address_id).await;
             address.map_err(ApiError::from)
         };
-        let (address, offers) = tokio::try_join!(address, app.reads.offers.of(&wanted))?;
+        let (address, offers) = tokio::try_join!(address, app.reads.offers.of(wanted))?;
         let sums = Sums::of(&offers, Fen::ZERO, |goods| freight::fee(app.config.freight, goods))
             .ok_or_else(|| ApiError::fields(vec![FieldProblem::new("quantity", "订单金额超出范围")]))?;
         let lines = offers

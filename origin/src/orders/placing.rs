@@ -16,9 +16,9 @@ use super::writer::{WriteError, Written};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::idempotency::{Earlier, Keyed};
-use crate::stock;
 use crate::stock::gate::Taken;
 use crate::stock::service::StockError;
+use crate::{catalog, stock};
 
 /// How often an equal request looks whether the one that came first is decided.
 const LOOK_FOR_TWIN: Duration = Duration::from_millis(10);
@@ -59,10 +59,12 @@ async fn place_uninterrupted(
         Earlier::Forgotten => true,
         Earlier::Nothing => false,
     };
-    let draft = Arc::new(Draft::make(app, keyed, renews_key, body, now).await?);
-    if stock::service::is_sold_out(app, &draft.lines) {
+    let wanted = body.wanted().map_err(ApiError::fields)?;
+    // Before anything else is read: in a rush most requests end here.
+    if stock::service::is_sold_out(app, &catalog::service::likely_lines(app, &wanted)) {
         return Err(Problem::OutOfStock.into());
     }
+    let draft = Arc::new(Draft::make(app, keyed, renews_key, body, &wanted, now).await?);
     if let Some(reply) = pass_gate(app, &draft).await? {
         return Ok(reply);
     }
