@@ -1,0 +1,60 @@
+//! How often MySQL waited for the disk. Counted are InnoDB's own syncs (`Innodb_data_fsyncs`: redo log, doublewrite
+//! buffer, data files) and the binary log's: of MySQL by the performance schema (operations on the binary log's files that
+//! are neither reads nor writes: with `sync_binlog=1`, one sync a group commit), of MariaDB by `Binlog_group_commits`.
+//! Redis syncs its append-only file once a second, whatever the load, and is left out.
+
+use anyhow::{Context, Result};
+use sqlx::{Connection as _, MySqlConnection};
+
+/// Since the server started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fsyncs {
+    pub innodb: i64,
+    pub binlog: i64,
+}
+
+impl Fsyncs {
+    /// Both kinds since `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Fsyncs) -> i64 {
+        self.innodb - earlier.innodb + self.binlog - earlier.binlog
+    }
+}
+
+/// Reads the counters.
+///
+/// # Errors
+/// When MySQL is away, or counts nothing of its binary log.
+pub async fn read(url: &str) -> Result<Fsyncs> {
+    let mut connection = MySqlConnection::connect(url).await?;
+    let innodb = status(&mut connection, "Innodb_data_fsyncs").await?.context("MySQL counts no fsyncs")?;
+    let binlog = match status(&mut connection, "Binlog_group_commits").await? {
+        Some(groups) => groups,
+        None => sqlx::query_scalar(
+            "SELECT CAST(COUNT_MISC AS SIGNED) FROM performance_schema.file_summary_by_event_name \
+             WHERE EVENT_NAME = 'wait/io/file/sql/binlog'",
+        )
+        .fetch_optional(&mut connection)
+        .await?
+        .context("the performance schema does not count the binary log's operations")?,
+    };
+    connection.close().await?;
+    Ok(Fsyncs { innodb, binlog })
+}
+
+async fn status(connection: &mut MySqlConnection, name: &'static str) -> Result<Option<i64>> {
+    let row: Option<(String, String)> =
+        sqlx::query_as("SHOW GLOBAL STATUS LIKE ?").bind(name).fetch_optional(connection).await?;
+    row.map(|(_, value)| value.parse().with_context(|| format!("{name} is {value}"))).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Fsyncs;
+
+    #[test]
+    fn both_kinds_are_added_up() {
+        let (before, after) = (Fsyncs { innodb: 10, binlog: 100 }, Fsyncs { innodb: 13, binlog: 104 });
+        assert_eq!(after.since(before), 7);
+    }
+}

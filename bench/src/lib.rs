@@ -1,0 +1,51 @@
+//! The benchmark of orders, and the harness that must be able to see an oversell. Promises that everybody is measured by
+//! the same load, over the same number of connections, on the same durable servers, and that what is counted is what
+//! the operating system and the databases say. `cargo xtask bench` starts the servers; docs/BENCH.md says how to read
+//! the result.
+
+pub mod audit;
+pub mod bare;
+pub mod commit;
+pub mod contest;
+pub mod fsyncs;
+pub mod http;
+pub mod load;
+pub mod order;
+pub mod oversell;
+pub mod peer;
+pub mod plan;
+pub mod procs;
+pub mod ratios;
+pub mod reconcile;
+pub mod report;
+pub mod shop;
+pub mod stats;
+pub mod storm;
+pub mod target;
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// At least 16 letters and digits that nothing else on this machine makes.
+#[must_use]
+pub fn unique() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    static PREFIX: LazyLock<String> = LazyLock::new(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        format!("{:x}x{:x}x", std::process::id(), since.as_nanos())
+    });
+    format!("{}{:x}", *PREFIX, COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unique;
+
+    #[test]
+    fn a_nonce_is_new_and_of_the_form_that_the_origin_takes() {
+        let (first, second) = (unique(), unique());
+        assert_ne!(first, second);
+        assert!((16..=64).contains(&first.len()) && first.bytes().all(|b| b.is_ascii_alphanumeric()));
+    }
+}

@@ -1,0 +1,104 @@
+//! What `cargo xtask bench` runs between starting the servers and stopping them.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use farmgate_bench::plan::Plan;
+use farmgate_bench::{commit, order, peer, shop, storm};
+use serde::Serialize;
+
+#[derive(Debug, Parser)]
+#[command(about = "Measures orders; started by `cargo xtask bench`")]
+struct Cli {
+    /// Where everything answers, and which process is which
+    #[arg(long, global = true, default_value = "plan.json")]
+    plan: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Fills the schemas, before any server but MySQL and Redis is started
+    Prepare,
+    /// Measures the origin beside its peers
+    Order {
+        #[command(flatten)]
+        options: order::Options,
+        /// Where the JSON goes
+        #[arg(long)]
+        json: PathBuf,
+    },
+    /// 256 connections for a minute on a stock of 1,000; fails when not exactly that much is sold
+    Storm {
+        #[command(flatten)]
+        options: storm::Options,
+        /// Where the JSON goes
+        #[arg(long)]
+        json: PathBuf,
+    },
+}
+
+// One thread: the load generator shares the machine with what it measures.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match run(Cli::parse()).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<ExitCode> {
+    let plan = Plan::read(&cli.plan)?;
+    match cli.command {
+        Command::Prepare => {
+            prepare(&plan).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Order { options, json } => {
+            let report = order::run(&plan, options).await?;
+            keep(&json, &report)?;
+            println!("{}", report.text());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Storm { options, json } => {
+            let report = storm::run(&plan, options).await?;
+            keep(&json, &report)?;
+            println!("{}", report.text());
+            Ok(if report.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+    }
+}
+
+async fn prepare(plan: &Plan) -> Result<()> {
+    shop::fill(&plan.database_url(&plan.origin.database)).await.context("filling the origin's schema")?;
+    for (mode, peer) in &plan.peers {
+        peer::prepare(
+            &plan.mysql_url,
+            &plan.redis_url,
+            &peer.database,
+            &peer.prefix,
+            &shop::users(),
+            &shop::stocked(),
+        )
+        .await
+        .with_context(|| format!("filling the schema of the peer {mode}"))?;
+    }
+    if !plan.peers.is_empty() {
+        shop::fill(&plan.database_url(order::BARE_DATABASE))
+            .await
+            .context("filling the bare loop's schema")?;
+        commit::prepare(&plan.mysql_url, order::COMMIT_DATABASE).await?;
+    }
+    Ok(())
+}
+
+fn keep(path: &Path, report: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(report)?;
+    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}

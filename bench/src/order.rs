@@ -1,0 +1,192 @@
+//! `bench order`: every contestant in turn, round after round, each round beginning with another one, so that a slow
+//! minute of the machine falls on all of them; then the oversell trials and the audits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use sqlx::{Connection as _, MySqlConnection};
+
+use crate::audit::{self, Ledger};
+use crate::contest::{Contest, Slice, Work, medians};
+use crate::plan::{Peer, Plan};
+use crate::procs::Processes;
+use crate::report::{Oversold, Report, Setup};
+use crate::target::{Goods, Target};
+use crate::{oversell, ratios, reconcile, shop};
+
+/// The bare loop's own copy of the origin's schema, and the commit probe's database.
+pub const BARE_DATABASE: &str = "farmgate_bare";
+pub const COMMIT_DATABASE: &str = "farmgate_commit";
+/// Before anything is counted: prepared statements, connections, Node's compiler.
+const WARM_UP: Duration = Duration::from_secs(3);
+/// Writers of the bare loop: the number at which it was fastest, tried from 1 to 16.
+pub const BARE_CONNECTIONS: u32 = 4;
+
+/// How long and how much.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Options {
+    /// Seconds of one contestant's turn in a round
+    #[arg(long, default_value_t = 5)]
+    pub seconds: u64,
+    /// Rounds; the report shows the median
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+    /// Connections to each server
+    #[arg(long, default_value_t = 64)]
+    pub connections: usize,
+}
+
+/// Runs it all; progress goes to stderr.
+///
+/// # Errors
+/// When a server is gone or refuses what it must not.
+pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
+    let users = shop::users();
+    let mut origin = Target::origin(plan.origin.address, &plan.origin.keys, &users)?;
+    origin.make_addresses().await.context("the origin takes addresses")?;
+    let origin = Arc::new(origin);
+    let peer_target = |mode: &str| -> Result<(Peer, Arc<Target>)> {
+        let peer = plan.peers.get(mode).with_context(|| format!("the plan has no peer {mode}"))?;
+        Ok((peer.clone(), Arc::new(Target::peer(peer.address, &peer.secret, &users)?)))
+    };
+    let (seed, repaired) = (peer_target("seed")?, peer_target("repaired")?);
+    let mut processes = plan.processes.clone();
+    processes.insert("bench".to_owned(), std::process::id());
+    let processes = Processes::new(processes)?;
+
+    let contests = contests(plan, options, &origin, &seed.1, &repaired.1);
+    for contest in &contests {
+        eprintln!("warming up: {}", contest.name);
+        contest.slice(WARM_UP, &plan.mysql_url, &processes).await?;
+    }
+    let rounds = rounds(&contests, plan, options, &processes).await?;
+    // Before the trials, whose few orders are no load.
+    let memory = processes.read()?;
+    let oversold = vec![
+        oversold("seed", &plan.database_url(&seed.0.database), Ledger::Seed, &seed.1).await?,
+        oversold("repaired", &plan.database_url(&repaired.0.database), Ledger::Repaired, &repaired.1).await?,
+        oversold("origin", &plan.database_url(&plan.origin.database), Ledger::Origin, &origin).await?,
+    ];
+    let reconcile = reconcile::run(&plan.origin).await?;
+    let contests = rounds.iter().map(|(name, slices)| (name.clone(), medians(slices))).collect();
+    Ok(Report {
+        setup: setup(plan, options, seed.0.processes).await?,
+        ratios: ratios::of(&contests),
+        contests,
+        rounds,
+        oversold,
+        reconcile,
+        memory,
+    })
+}
+
+fn contests(
+    plan: &Plan,
+    options: Options,
+    origin: &Arc<Target>,
+    seed: &Arc<Target>,
+    repaired: &Arc<Target>,
+) -> Vec<Contest> {
+    let orders = |name, target: &Arc<Target>, goods, connections| Contest {
+        name,
+        work: Work::Orders { target: target.clone(), goods, connections },
+    };
+    let hot = || Goods::Hot(shop::HOT);
+    let all = options.connections;
+    let bare = plan.database_url(BARE_DATABASE);
+    vec![
+        orders(ratios::SEED, seed, hot(), all),
+        orders(ratios::HOT, origin, hot(), all),
+        orders(ratios::REPAIRED, repaired, hot(), all),
+        orders(ratios::SPREAD, origin, Goods::Spread(shop::SPREAD.collect()), all),
+        Contest {
+            name: ratios::BARE,
+            work: Work::Bare { url: bare, sku: shop::HOT, connections: BARE_CONNECTIONS },
+        },
+        orders(ratios::THREE, origin, Goods::Three(shop::SPREAD.collect()), all),
+        orders(ratios::SINGLE, origin, hot(), 1),
+        Contest { name: ratios::COMMIT, work: Work::Commit { url: plan.database_url(COMMIT_DATABASE) } },
+        Contest {
+            name: ratios::SOLD_OUT,
+            work: Work::Refusals {
+                target: origin.clone(),
+                goods: Goods::Hot(shop::SOLD_OUT),
+                connections: all,
+            },
+        },
+        orders(ratios::STATIC, origin, Goods::Static, all),
+    ]
+}
+
+async fn rounds(
+    contests: &[Contest],
+    plan: &Plan,
+    options: Options,
+    processes: &Processes,
+) -> Result<BTreeMap<String, Vec<Slice>>> {
+    let time = Duration::from_secs(options.seconds);
+    let mut rounds: BTreeMap<String, Vec<Slice>> = BTreeMap::new();
+    for round in 0..options.rounds {
+        let mut turns: Vec<&Contest> = contests.iter().collect();
+        turns.rotate_left(round % contests.len().max(1));
+        for contest in turns {
+            let slice = contest.slice(time, &plan.mysql_url, processes).await.context(contest.name)?;
+            eprintln!(
+                "round {}: {:<16} {:>9.1}/s  p50 {:>8.2} ms  p99 {:>8.2} ms{}",
+                round + 1,
+                contest.name,
+                slice.per_second,
+                slice.p50_ms.unwrap_or(f64::NAN),
+                slice.p99_ms.unwrap_or(f64::NAN),
+                if slice.failed.is_empty() { String::new() } else { format!("  {:?}", slice.failed) },
+            );
+            rounds.entry(contest.name.to_owned()).or_default().push(slice);
+        }
+    }
+    Ok(rounds)
+}
+
+async fn oversold(contestant: &str, url: &str, ledger: Ledger, target: &Arc<Target>) -> Result<Oversold> {
+    for product in shop::TRIALS {
+        let tally = oversell::trial(target, product).await?;
+        if tally.failed() > 0 {
+            eprintln!("{contestant}: trial {product}: {:?}", tally.failed);
+        }
+    }
+    let mut connection = MySqlConnection::connect(url).await?;
+    let units = audit::units(&mut connection, ledger).await?;
+    let in_trials: Vec<audit::Units> =
+        units.iter().filter(|units| shop::TRIALS.contains(&units.sku)).copied().collect();
+    connection.close().await?;
+    Ok(Oversold {
+        contestant: contestant.to_owned(),
+        trials: shop::TRIALS.count(),
+        trials_oversold: in_trials.iter().filter(|units| units.oversold() > 0).count(),
+        units_in_trials: audit::oversold(&in_trials),
+        units_in_all: audit::oversold(&units),
+    })
+}
+
+async fn setup(plan: &Plan, options: Options, peer_processes: u32) -> Result<Setup> {
+    let mut connection = MySqlConnection::connect(&plan.mysql_url).await?;
+    let (mysql_version, sync_binlog, flush_log_at_trx_commit) = sqlx::query_as(
+        "SELECT VERSION(), CAST(@@GLOBAL.sync_binlog AS CHAR), \
+         CAST(@@GLOBAL.innodb_flush_log_at_trx_commit AS CHAR)",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    connection.close().await?;
+    Ok(Setup {
+        seconds: options.seconds,
+        rounds: options.rounds,
+        connections: options.connections,
+        mysql_connections: plan.mysql_connections,
+        peer_processes,
+        mysql_version,
+        sync_binlog,
+        flush_log_at_trx_commit,
+        cpus: std::thread::available_parallelism().map_or(0, usize::from),
+    })
+}

@@ -1,0 +1,60 @@
+//! What `cargo xtask bench` tells this program: where everything answers, and which process is which.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+/// Written by `cargo xtask bench`, once all of it is up.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Plan {
+    /// Without a database.
+    pub mysql_url: String,
+    pub redis_url: String,
+    pub origin: Origin,
+    /// By mode, `seed` and `repaired`; none for the storm.
+    pub peers: BTreeMap<String, Peer>,
+    /// Process ids by name; what is a tree is named by its root.
+    pub processes: BTreeMap<String, u32>,
+    /// MySQL connections that the origin may have, that all processes of a peer have together, and that the bare loop
+    /// uses.
+    pub mysql_connections: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Origin {
+    pub address: SocketAddr,
+    pub database: String,
+    pub program: PathBuf,
+    /// What `farmgate-origin keygen` wrote.
+    pub keys: PathBuf,
+    /// Its environment, for `farmgate-origin reconcile`.
+    pub settings: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Peer {
+    pub address: SocketAddr,
+    pub database: String,
+    /// In front of its keys in Redis.
+    pub prefix: String,
+    pub secret: String,
+    pub processes: u32,
+}
+
+impl Plan {
+    /// # Errors
+    /// When the file cannot be read or is no plan.
+    pub fn read(path: &Path) -> Result<Plan> {
+        let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is no plan", path.display()))
+    }
+
+    /// The URL of one database.
+    #[must_use]
+    pub fn database_url(&self, database: &str) -> String {
+        format!("{}/{database}", self.mysql_url.trim_end_matches('/'))
+    }
+}

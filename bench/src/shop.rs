@@ -1,0 +1,79 @@
+//! The shop that is measured: users, and SKUs for each kind of load, put into the origin's schema before it starts.
+
+use anyhow::Result;
+use sqlx::{Connection as _, MySqlConnection, QueryBuilder};
+
+use crate::oversell;
+
+/// A SKU that never runs out. Each product here has one SKU of the same id.
+pub const HOT: i64 = 1;
+/// One that was sold out before the run.
+pub const SOLD_OUT: i64 = 2;
+/// The one of the storm, and how many of it there are.
+pub const STORM: i64 = 3;
+pub const STORM_STOCK: i64 = 1000;
+/// SKUs over which orders are spread; they never run out.
+pub const SPREAD: std::ops::Range<i64> = 101..229;
+/// SKUs of the oversell trials, one each.
+pub const TRIALS: std::ops::Range<i64> = 1001..1061;
+
+const PLENTY: i64 = 1_000_000_000;
+/// More than the connections of any run, twice.
+const USERS: i64 = 1024;
+
+/// The ids of everybody who orders.
+#[must_use]
+pub fn users() -> Vec<i64> {
+    (1..=USERS).collect()
+}
+
+/// Every SKU and how many there are of it.
+#[must_use]
+pub fn stocked() -> Vec<(i64, i64)> {
+    let mut all = vec![(HOT, PLENTY), (SOLD_OUT, 0), (STORM, STORM_STOCK)];
+    all.extend(SPREAD.map(|sku| (sku, PLENTY)));
+    all.extend(TRIALS.map(|sku| (sku, oversell::STOCK)));
+    all
+}
+
+/// Fills a schema that `farmgate-origin migrate` has just made.
+///
+/// # Errors
+/// When MySQL refuses.
+pub async fn fill(url: &str) -> Result<()> {
+    let mut connection = MySqlConnection::connect(url).await?;
+    let stocked = stocked();
+    let mut query = QueryBuilder::new("INSERT INTO users (id, openid, nickname) ");
+    query.push_values(users(), |mut row, id| {
+        row.push_bind(id).push_bind(format!("bench-{id}")).push_bind("小王");
+    });
+    query.build().execute(&mut connection).await?;
+    sqlx::query("INSERT INTO categories (id, name) VALUES (1, '水果')").execute(&mut connection).await?;
+    let mut query = QueryBuilder::new("INSERT INTO products (id, name, price, category_id, stock, images) ");
+    query.push_values(&stocked, |mut row, (id, quantity)| {
+        row.push_bind(*id).push_bind("红富士苹果").push("15.80").push("1").push_bind(*quantity);
+        row.push("'[\"/static/demo/apple.jpg\"]'");
+    });
+    query.build().execute(&mut connection).await?;
+    let mut query =
+        QueryBuilder::new("INSERT INTO product_skus (id, product_id, specifications, price_fen) ");
+    query.push_values(&stocked, |mut row, (id, _)| {
+        row.push_bind(*id).push_bind(*id).push_bind("5 斤装").push("1580");
+    });
+    query.build().execute(&mut connection).await?;
+    let mut query = QueryBuilder::new("INSERT INTO stock (sku_id, total, available) ");
+    query.push_values(&stocked, |mut row, (id, quantity)| {
+        row.push_bind(*id).push_bind(*quantity).push_bind(*quantity);
+    });
+    query.build().execute(&mut connection).await?;
+    let mut query = QueryBuilder::new(
+        "INSERT INTO stock_movements (sku_id, reason, available_change, held_change, sold_change) ",
+    );
+    query.push_values(&stocked, |mut row, (id, quantity)| {
+        row.push_bind(*id).push_bind("stocked").push_bind(*quantity).push("0").push("0");
+    });
+    query.build().execute(&mut connection).await?;
+    sqlx::query("UPDATE catalog_version SET version = version + 1").execute(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
+}
