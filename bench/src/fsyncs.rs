@@ -27,8 +27,17 @@ impl Fsyncs {
 /// When MySQL is away, or counts nothing of its binary log.
 pub async fn read(url: &str) -> Result<Fsyncs> {
     let mut connection = MySqlConnection::connect(url).await?;
-    let innodb = status(&mut connection, "Innodb_data_fsyncs").await?.context("MySQL counts no fsyncs")?;
-    let binlog = match status(&mut connection, "Binlog_group_commits").await? {
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SHOW GLOBAL STATUS WHERE Variable_name IN ('Innodb_data_fsyncs', 'Binlog_group_commits')",
+    )
+    .fetch_all(&mut connection)
+    .await?;
+    let status = |name: &str| -> Result<Option<i64>> {
+        let row = rows.iter().find(|(found, _)| found.eq_ignore_ascii_case(name));
+        row.map(|(_, value)| value.parse().with_context(|| format!("{name} is {value}"))).transpose()
+    };
+    let innodb = status("Innodb_data_fsyncs")?.context("MySQL counts no fsyncs")?;
+    let binlog = match status("Binlog_group_commits")? {
         Some(groups) => groups,
         None => sqlx::query_scalar(
             "SELECT CAST(COUNT_MISC AS SIGNED) FROM performance_schema.file_summary_by_event_name \
@@ -40,12 +49,6 @@ pub async fn read(url: &str) -> Result<Fsyncs> {
     };
     connection.close().await?;
     Ok(Fsyncs { innodb, binlog })
-}
-
-async fn status(connection: &mut MySqlConnection, name: &'static str) -> Result<Option<i64>> {
-    let row: Option<(String, String)> =
-        sqlx::query_as("SHOW GLOBAL STATUS LIKE ?").bind(name).fetch_optional(connection).await?;
-    row.map(|(_, value)| value.parse().with_context(|| format!("{name} is {value}"))).transpose()
 }
 
 #[cfg(test)]

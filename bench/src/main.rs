@@ -76,7 +76,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
 }
 
 async fn prepare(plan: &Plan) -> Result<()> {
-    shop::fill(&plan.database_url(&plan.origin.database)).await.context("filling the origin's schema")?;
+    shop::make(plan, &plan.origin.database).await.context("the origin's schema")?;
     for (mode, peer) in &plan.peers {
         peer::prepare(
             &plan.mysql_url,
@@ -90,9 +90,7 @@ async fn prepare(plan: &Plan) -> Result<()> {
         .with_context(|| format!("filling the schema of the peer {mode}"))?;
     }
     if !plan.peers.is_empty() {
-        shop::fill(&plan.database_url(order::BARE_DATABASE))
-            .await
-            .context("filling the bare loop's schema")?;
+        shop::make(plan, order::BARE_DATABASE).await.context("the bare loop's schema")?;
         commit::prepare(&plan.mysql_url, order::COMMIT_DATABASE).await?;
     }
     Ok(())

@@ -1,9 +1,12 @@
 //! The shop that is measured: users, and SKUs for each kind of load, put into the origin's schema before it starts.
 
-use anyhow::Result;
-use sqlx::{Connection as _, MySqlConnection, QueryBuilder};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection, QueryBuilder};
 
 use crate::oversell;
+use crate::plan::Plan;
 
 /// A SKU that never runs out. Each product here has one SKU of the same id.
 pub const HOT: i64 = 1;
@@ -36,11 +39,28 @@ pub fn stocked() -> Vec<(i64, i64)> {
     all
 }
 
-/// Fills a schema that `farmgate-origin migrate` has just made.
+/// Makes a database anew, has the origin bring its schema there, and fills it.
 ///
 /// # Errors
-/// When MySQL refuses.
-pub async fn fill(url: &str) -> Result<()> {
+/// When MySQL or the origin refuses.
+pub async fn make(plan: &Plan, database: &str) -> Result<()> {
+    let mut connection = MySqlConnection::connect(&plan.mysql_url).await?;
+    for statement in [
+        format!("DROP DATABASE IF EXISTS {database}"),
+        format!("CREATE DATABASE {database} CHARACTER SET utf8mb4"),
+    ] {
+        connection.execute(AssertSqlSafe(statement)).await?;
+    }
+    connection.close().await?;
+    let url = plan.database_url(database);
+    let mut migrate = Command::new(&plan.origin.program);
+    migrate.arg("migrate").envs(&plan.origin.settings).env("FARMGATE_MYSQL__URL", &url);
+    let status = migrate.status().with_context(|| format!("cannot run {}", plan.origin.program.display()))?;
+    ensure!(status.success(), "farmgate-origin migrate failed ({status})");
+    fill(&url).await
+}
+
+async fn fill(url: &str) -> Result<()> {
     let mut connection = MySqlConnection::connect(url).await?;
     let stocked = stocked();
     let mut query = QueryBuilder::new("INSERT INTO users (id, openid, nickname) ");

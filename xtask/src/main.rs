@@ -1,6 +1,7 @@
 //! `cargo xtask`: the developer's commands. Each does all of its own set-up, says every step as it
 //! goes, and leaves nothing running or half-written when it fails or is interrupted.
 
+mod bench;
 mod cache;
 mod context;
 mod demo;
@@ -41,6 +42,9 @@ enum Command {
     Test(test::TestArgs),
     /// Walk a shopper's whole way through the running shop
     Demo(demo::DemoArgs),
+    /// Measure orders beside the seed's design, or storm one SKU
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Build the edge's Wasm into edge/build (quick when nothing changed)
     EdgeBuild,
     /// Fetch everything that `up` and `test` need, and start nothing
@@ -64,6 +68,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Down => down::run(&Context::open()?),
         Command::Test(args) => test::run(&Context::open()?, &args),
         Command::Demo(args) => demo::run(&Context::open()?, &args),
+        Command::Bench(command) => bench::run(&Context::open()?, &command),
         Command::EdgeBuild => edge_build::run(&Context::open()?),
         Command::Fetch => provision::run(&Context::open()?),
     }

@@ -9,7 +9,8 @@ use crate::net;
 use crate::ports::Ports;
 use crate::process::{self, Process};
 use crate::provision::Parts;
-use crate::provision::mysql::Durability;
+use crate::provision::mysql::{Durability, MysqlServer};
+use crate::provision::redis::RedisServer;
 use anyhow::{Context as _, Result, bail};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -89,24 +90,24 @@ pub struct ServerPorts {
 pub fn start_servers(
     context: &Context,
     fleet: &mut Fleet,
-    parts: &Parts,
+    (mysql_server, redis_server): (&MysqlServer, &RedisServer),
     ports: ServerPorts,
     durability: Durability,
 ) -> Result<()> {
     let step = context.progress.step("MySQL and Redis");
     let mark = fleet.mark();
-    let mysql = parts.mysql.start(context, &context.state.join("mysql"), ports.mysql, &mark, durability)?;
+    let mysql = mysql_server.start(context, &context.state.join("mysql"), ports.mysql, &mark, durability)?;
     if let Some(process) = mysql {
         fleet.add(process)?;
     }
     let keep = durability == Durability::Full;
     if let Some(process) =
-        parts.redis.start(context, &context.state.join("redis"), ports.redis, &mark, keep)?
+        redis_server.start(context, &context.state.join("redis"), ports.redis, &mark, keep)?
     {
         fleet.add(process)?;
     }
-    parts.mysql.wait_ready(context, fleet.get("mysql"), ports.mysql)?;
-    parts.redis.wait_ready(context, fleet.get("redis"), ports.redis)?;
+    mysql_server.wait_ready(context, fleet.get("mysql"), ports.mysql)?;
+    redis_server.wait_ready(context, fleet.get("redis"), ports.redis)?;
     step.done("");
     Ok(())
 }
@@ -132,7 +133,7 @@ pub fn start(context: &Context, fleet: &mut Fleet, parts: &Parts, programs: &Pro
 
     let (secrets, wechat) = (context.state.join("secrets"), context.state.join("wechat"));
     make_keys(context, programs, &secrets, &wechat)?;
-    start_servers(context, fleet, parts, servers, Durability::Full)?;
+    start_servers(context, fleet, (&parts.mysql, &parts.redis), servers, Durability::Full)?;
 
     let mut command = context.command(&programs.wechat_sim);
     command.arg("serve").arg("--dir").arg(&wechat).args(["--listen", &format!("127.0.0.1:{sim}")]);
@@ -169,7 +170,8 @@ pub fn start(context: &Context, fleet: &mut Fleet, parts: &Parts, programs: &Pro
     Ok(endpoints)
 }
 
-fn serve(
+/// Starts one server and waits until its health page says 200.
+pub fn serve(
     context: &Context,
     fleet: &mut Fleet,
     command: Command,
@@ -188,7 +190,7 @@ fn serve(
 }
 
 /// The worker has no listener; it says in its log that it took up its work.
-fn start_worker(context: &Context, fleet: &mut Fleet, command: Command) -> Result<()> {
+pub fn start_worker(context: &Context, fleet: &mut Fleet, command: Command) -> Result<()> {
     let step = context.progress.step("worker");
     let log = context.log("worker")?;
     let process = Process::serve(command, "worker", &log, &fleet.mark(), GRACE)?;
@@ -277,7 +279,7 @@ fn wrangler(
 }
 
 /// `NAME=value` lines; blank ones and comments aside.
-fn read_env(path: &Path) -> Result<Vec<(String, String)>> {
+pub fn read_env(path: &Path) -> Result<Vec<(String, String)>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(parse_env(&text))
 }

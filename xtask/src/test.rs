@@ -230,7 +230,7 @@ fn servers_and_keys(
     let mut ports = Ports::default();
     let servers = ServerPorts { mysql: ports.choose(0)?, redis: ports.choose(0)? };
     drop(ports);
-    stack::start_servers(context, fleet, parts, servers, Durability::Relaxed)?;
+    stack::start_servers(context, fleet, (&parts.mysql, &parts.redis), servers, Durability::Relaxed)?;
     Ok(vec![
         ("FARMGATE_ORIGIN_BIN", programs.origin),
         ("FARMGATE_WECHAT_SIM_BIN", programs.wechat_sim),
@@ -239,6 +239,8 @@ fn servers_and_keys(
         ("FARMGATE_TEST_MYSQL_URL", parts.mysql.server_url(servers.mysql).into()),
         ("FARMGATE_TEST_REDIS_URL", parts.redis.url(servers.redis).into()),
         ("FARMGATE_TEST_KEYS", keys),
+        ("FARMGATE_TEST_PEER", parts.peer.server.clone()),
+        ("FARMGATE_TEST_PEER_MODULES", parts.peer.modules.clone()),
     ])
 }
 

@@ -20,6 +20,8 @@ pub struct Parts {
     pub mysql: mysql::MysqlServer,
     pub redis: redis::RedisServer,
     pub edge: EdgeTools,
+    /// What the proof of the seed's oversell runs.
+    pub peer: npm::Peer,
 }
 
 #[derive(Debug)]
@@ -35,7 +37,7 @@ pub fn all(context: &Context, meanwhile: impl FnOnce() -> Result<()> + Send) -> 
     std::thread::scope(|scope| {
         let mysql = scope.spawn(|| failing(context, || mysql::provide(context)));
         let redis = scope.spawn(|| failing(context, || redis::provide(context)));
-        let npm = scope.spawn(|| failing(context, || npm::provide(context)));
+        let npm = scope.spawn(|| failing(context, || Ok((npm::provide(context)?, npm::peer(context)?))));
         let wasm = failing(context, || {
             let tools = wasm::provide(context)?;
             meanwhile()?;
@@ -46,8 +48,21 @@ pub fn all(context: &Context, meanwhile: impl FnOnce() -> Result<()> + Send) -> 
         let redis = redis.join().map_err(|_| join())?;
         let npm = npm.join().map_err(|_| join())?;
         first_cause([mysql.as_ref().err(), redis.as_ref().err(), npm.as_ref().err(), wasm.as_ref().err()])?;
-        Ok(Parts { mysql: mysql?, redis: redis?, edge: EdgeTools { wasm: wasm?, npm: npm? } })
+        let (npm, peer) = npm?;
+        Ok(Parts { mysql: mysql?, redis: redis?, edge: EdgeTools { wasm: wasm?, npm }, peer })
     })
+}
+
+/// What `bench` needs: servers of its own on this machine, whose accounts it can read.
+pub fn bench(context: &Context) -> Result<(mysql::MysqlServer, redis::RedisServer, npm::Peer)> {
+    prerequisites()?;
+    let (mysql, redis) = (mysql::provide(context)?, redis::provide(context)?);
+    if !matches!(mysql, mysql::MysqlServer::Local(_)) || !matches!(redis, redis::RedisServer::Local(_)) {
+        bail!(
+            "the benchmark reads what its servers use: unset FARMGATE_MYSQL_URL and FARMGATE_REDIS_URL, and install MySQL and Redis if they are missing"
+        );
+    }
+    Ok((mysql, redis, npm::peer(context)?))
 }
 
 /// What `edge-build` needs.

@@ -1,8 +1,10 @@
-//! The edge's tools from npm, in exactly the versions of `xtask/npm/package-lock.json`: wrangler
-//! with its workerd, and binaryen's wasm-opt. Their install scripts are not run; none is needed.
+//! What comes from npm, in exactly the versions of a `package-lock.json`: the edge's tools (wrangler
+//! with its workerd, and binaryen's wasm-opt), and what the benchmark's peer on Express needs. It is
+//! installed into the user's cache; install scripts are not run, none is needed.
 
 use crate::context::Context;
 use crate::process;
+use crate::progress::Step;
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -21,29 +23,52 @@ pub struct NpmTools {
 
 pub fn provide(context: &Context) -> Result<NpmTools> {
     let step = context.progress.step("wrangler and wasm-opt");
-    let source = context.root.join("xtask/npm");
+    let (modules, hash) = install(context, &step, "xtask/npm")?;
+    let bin = modules.join(".bin");
+    for tool in ["wrangler", "workerd", "wasm-opt"] {
+        if !bin.join(tool).exists() {
+            bail!("npm installed no {tool}: remove {} and try again", modules.display());
+        }
+    }
+    step.done("");
+    Ok(NpmTools { bin, hash })
+}
+
+/// The benchmark's peer, ready to be started by `node`.
+#[derive(Debug)]
+pub struct Peer {
+    pub server: PathBuf,
+    /// For `NODE_PATH`: the checkout holds no packages.
+    pub modules: PathBuf,
+}
+
+pub fn peer(context: &Context) -> Result<Peer> {
+    let step = context.progress.step("Express, the benchmark's peer");
+    let folder = "bench/peers/express";
+    let (modules, _) = install(context, &step, folder)?;
+    step.done("");
+    Ok(Peer { server: context.root.join(folder).join("server.js"), modules })
+}
+
+/// Installs what the folder's lock file names; the folder of packages and the hash of its versions.
+fn install(context: &Context, step: &Step, source: &str) -> Result<(PathBuf, String)> {
+    let source = context.root.join(source);
     let read = |name: &str| {
         let path = source.join(name);
         std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
     };
     let (package, lock) = (read("package.json")?, read("package-lock.json")?);
     let hash = short_hash(&[&package, &lock]);
-    let folder = context.cache.ensure(&format!("npm/{hash}"), &step, &context.stop, |folder| {
+    let folder = context.cache.ensure(&format!("npm/{hash}"), step, &context.stop, |folder| {
         std::fs::write(folder.join("package.json"), &package)?;
         std::fs::write(folder.join("package-lock.json"), &lock)?;
         let mut command = Command::new("npm");
         command.current_dir(folder);
         command.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
-        process::run(command, &context.cache.log("npm")?, &step, &context.stop, LIMIT)
+        let log = context.cache.log(&format!("npm-{hash}"))?;
+        process::run(command, &log, step, &context.stop, LIMIT)
     })?;
-    let bin = folder.join("node_modules/.bin");
-    for tool in ["wrangler", "workerd", "wasm-opt"] {
-        if !bin.join(tool).exists() {
-            bail!("npm installed no {tool}: remove {} and try again", folder.display());
-        }
-    }
-    step.done("");
-    Ok(NpmTools { bin, hash })
+    Ok((folder.join("node_modules"), hash))
 }
 
 impl NpmTools {

@@ -1,0 +1,190 @@
+//! What a benchmark runs on: one durable MySQL, one Redis, the origin and its worker as released, and the
+//! peers; and the plan that tells the `bench` program where each of them is.
+
+use super::MYSQL_CONNECTIONS;
+use crate::context::Context;
+use crate::fleet::Fleet;
+use crate::net;
+use crate::ports::Ports;
+use crate::process::{self, Process};
+use crate::provision::mysql::{self, Durability, MysqlServer};
+use crate::provision::npm::Peer;
+use crate::provision::redis::RedisServer;
+use crate::run_file::write_whole;
+use crate::stack::{self, Programs, ServerPorts};
+use anyhow::{Result, anyhow, bail};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+const TOOL_LIMIT: Duration = Duration::from_secs(5 * 60);
+const READY_LIMIT: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_secs(15);
+
+const PEERS: [&str; 2] = ["seed", "repaired"];
+
+/// Everything that is started, with what the `bench` program must know of it.
+pub struct Stand<'a> {
+    context: &'a Context,
+    programs: Programs,
+    pub bench: PathBuf,
+    mysql_url: String,
+    redis_url: String,
+    origin_port: u16,
+    settings: BTreeMap<String, String>,
+    peers: BTreeMap<&'static str, PeerPlan>,
+}
+
+struct PeerPlan {
+    port: u16,
+    processes: u32,
+    database: String,
+    prefix: String,
+    secret: String,
+}
+
+impl<'a> Stand<'a> {
+    pub fn start_servers(
+        context: &'a Context,
+        fleet: &mut Fleet,
+        (mysql, redis): (MysqlServer, RedisServer),
+        release: PathBuf,
+    ) -> Result<Self> {
+        let path = |name: &str| release.join(name);
+        let programs =
+            Programs { origin: path("farmgate-origin"), wechat_sim: path("wechat-sim"), demo: path("demo") };
+        let mut ports = Ports::default();
+        let servers = ServerPorts { mysql: ports.choose(0)?, redis: ports.choose(0)? };
+        let origin_port = ports.choose(0)?;
+        drop(ports);
+        let keys = context.state.join("keys");
+        stack::make_keys(context, &programs, &keys.join("keys"), &keys.join("wechat"))?;
+        stack::start_servers(context, fleet, (&mysql, &redis), servers, Durability::Full)?;
+
+        let (mysql_url, redis_url) = (mysql.server_url(servers.mysql), redis.url(servers.redis));
+        // Nobody pays here, and no unpaid order is to be closed while orders are counted.
+        let nowhere = "http://127.0.0.1:9".to_owned();
+        let mut settings: BTreeMap<String, String> =
+            stack::read_env(&keys.join("keys/origin.env"))?.into_iter().collect();
+        settings.extend(stack::read_env(&keys.join("wechat/origin.env"))?);
+        let own = [
+            ("HTTP__LISTEN", format!("127.0.0.1:{origin_port}")),
+            ("HTTP__PUBLIC_URL", nowhere.clone()),
+            ("MYSQL__URL", format!("{mysql_url}/{}", mysql::DATABASE)),
+            ("MYSQL__MAX_CONNECTIONS", MYSQL_CONNECTIONS.to_string()),
+            ("REDIS__URL", redis_url.clone()),
+            ("REDIS__PREFIX", "farmgate".to_owned()),
+            ("WECHAT__BASE_URL", nowhere.clone()),
+            ("PAY__BASE_URL", nowhere.clone()),
+            ("PAY__NOTIFY_URL", format!("{nowhere}/api/payments/wechat/notify")),
+            ("ORDERS__PAY_WINDOW_SECONDS", "86400".to_owned()),
+        ];
+        settings.extend(own.map(|(name, value)| (format!("FARMGATE_{name}"), value)));
+        let bench = path("bench");
+        let peers = BTreeMap::new();
+        Ok(Self { context, programs, bench, mysql_url, redis_url, origin_port, settings, peers })
+    }
+
+    /// Has the peers take part.
+    pub fn peers(&mut self, processes: u32) -> Result<()> {
+        let mut ports = Ports::default();
+        for mode in PEERS {
+            let (port, database) = (ports.choose(0)?, format!("peer_{mode}"));
+            let (prefix, secret) =
+                (format!("peer-{mode}:"), format!("bench-only-{mode}-{}", std::process::id()));
+            self.peers.insert(mode, PeerPlan { port, processes, database, prefix, secret });
+        }
+        Ok(())
+    }
+
+    /// The schemas first: the worker builds the stock gate from them, and the origin finds it ready.
+    pub fn start(&self, fleet: &mut Fleet, peer: &Peer) -> Result<()> {
+        let plan = self.write_plan(fleet)?;
+        let mut prepare = self.context.command(&self.bench);
+        prepare.arg("--plan").arg(plan).arg("prepare");
+        self.tool(prepare, "shops to measure")?;
+        stack::start_worker(self.context, fleet, self.origin("worker"))?;
+        let ready = format!("http://127.0.0.1:{}/readyz", self.origin_port);
+        stack::serve(self.context, fleet, self.origin("serve"), "origin", &ready, READY_LIMIT)?;
+        for (mode, plan) in &self.peers {
+            self.start_peer(fleet, peer, mode, plan)?;
+        }
+        Ok(())
+    }
+
+    fn origin(&self, verb: &str) -> Command {
+        let mut command = self.context.command(&self.programs.origin);
+        command.arg(verb).envs(&self.settings);
+        command
+    }
+
+    fn tool(&self, command: Command, name: &str) -> Result<()> {
+        let step = self.context.progress.step(name);
+        let log = self.context.log(&name.replace(' ', "-"))?;
+        process::run(command, &log, &step, &self.context.stop, TOOL_LIMIT)?;
+        step.done("");
+        Ok(())
+    }
+
+    fn start_peer(&self, fleet: &mut Fleet, peer: &Peer, mode: &str, plan: &PeerPlan) -> Result<()> {
+        let name = format!("express-{mode}");
+        let step = self.context.progress.step(&name);
+        let mut command = self.context.command("node");
+        command.arg(&peer.server).env("NODE_PATH", &peer.modules).env("NODE_ENV", "production");
+        command.env("MODE", mode).env("PORT", plan.port.to_string());
+        command.env("PROCESSES", plan.processes.to_string());
+        command.env("MYSQL_URL", format!("{}/{}", self.mysql_url, plan.database));
+        command.env("MYSQL_CONNECTIONS", MYSQL_CONNECTIONS.div_ceil(plan.processes.max(1)).to_string());
+        command.env("REDIS_URL", &self.redis_url).env("REDIS_PREFIX", &plan.prefix);
+        command.env("JWT_SECRET", &plan.secret);
+        let process = Process::serve(command, &name, &self.context.log(&name)?, &fleet.mark(), GRACE)?;
+        // Without a token it says 500, which is an answer.
+        let url = format!("http://127.0.0.1:{}/healthz", plan.port);
+        let log = self.context.log(&name)?;
+        fleet.add(process)?.wait_ready(&self.context.stop, READY_LIMIT, || {
+            net::http_status(&url)?;
+            if std::fs::read_to_string(&log)?.contains("listening on") {
+                return Ok(());
+            }
+            bail!("not all of its processes listen")
+        })?;
+        step.done("");
+        Ok(())
+    }
+
+    pub fn write_plan(&self, fleet: &mut Fleet) -> Result<PathBuf> {
+        let local = |port: u16| format!("127.0.0.1:{port}");
+        let mut processes = BTreeMap::new();
+        for name in ["mysql", "redis", "origin", "worker", "express-seed", "express-repaired"] {
+            if let Some(process) = fleet.get(name) {
+                let identity = process.identity().ok_or_else(|| anyhow!("{name} has ended"))?;
+                processes.insert(name, identity.pid);
+            }
+        }
+        let peer = |plan: &PeerPlan| {
+            json!({"address": local(plan.port), "database": plan.database, "prefix": plan.prefix,
+                   "secret": plan.secret, "processes": plan.processes})
+        };
+        let peers: BTreeMap<&str, Value> =
+            self.peers.iter().map(|(mode, plan)| (*mode, peer(plan))).collect();
+        let plan = json!({
+            "mysql_url": self.mysql_url,
+            "redis_url": self.redis_url,
+            "mysql_connections": MYSQL_CONNECTIONS,
+            "origin": {
+                "address": local(self.origin_port),
+                "database": mysql::DATABASE,
+                "program": self.programs.origin,
+                "keys": self.context.state.join("keys/keys"),
+                "settings": self.settings,
+            },
+            "peers": peers,
+            "processes": processes,
+        });
+        let path = self.context.state.join("keys/plan.json");
+        write_whole(&path, &serde_json::to_vec_pretty(&plan)?)?;
+        Ok(path)
+    }
+}
