@@ -50,11 +50,7 @@ impl From<LookupError> for ApiError {
 }
 
 fn problem_of(error: &sqlx::Error) -> Problem {
-    let passing = matches!(
-        error,
-        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed
-    ) || crate::db::is_contention(error)
-        || crate::db::is_shutdown(error);
+    let passing = crate::db::is_away(error) || crate::db::is_contention(error);
     if passing { Problem::Unavailable } else { Problem::Internal }
 }
 

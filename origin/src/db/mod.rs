@@ -170,6 +170,15 @@ pub fn is_contention(error: &sqlx::Error) -> bool {
     matches!(mysql_number(error), Some(1213 | 1205))
 }
 
+/// MySQL cannot be reached, or does not serve now: whatever was asked of it may be asked again later.
+pub fn is_away(error: &sqlx::Error) -> bool {
+    let unreachable = matches!(
+        error,
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed
+    );
+    unreachable || is_shutdown(error)
+}
+
 /// The server is going down (1053), refuses connections (1040) or is read-only after a failover (1290, 1836).
 pub fn is_shutdown(error: &sqlx::Error) -> bool {
     matches!(mysql_number(error), Some(1053 | 1040 | 1290 | 1836))
