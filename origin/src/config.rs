@@ -14,6 +14,8 @@ use figment::value::Value;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use crate::outbox::model::Retries;
+
 const DEFAULTS: &str = include_str!("../config.default.toml");
 
 /// All settings; the sections and keys are those of `config.default.toml`.
@@ -33,6 +35,7 @@ pub struct Config {
     pub freight: FreightConfig,
     pub catalog: CatalogConfig,
     pub worker: WorkerConfig,
+    pub outbox: OutboxConfig,
     pub log: LogConfig,
 }
 
@@ -126,6 +129,7 @@ pub struct PayConfig {
 #[serde(deny_unknown_fields)]
 pub struct OrdersConfig {
     pub pay_window_seconds: u32,
+    pub complete_after_seconds: u32,
     pub description: String,
 }
 
@@ -169,6 +173,36 @@ pub struct WorkerConfig {
 impl WorkerConfig {
     pub fn interval(&self) -> Duration {
         Duration::from_millis(self.interval_ms)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutboxConfig {
+    poll_ms: u64,
+    attempts: u32,
+    first_retry_ms: u32,
+    longest_retry_ms: u32,
+    resend_after_ms: u32,
+}
+
+impl OutboxConfig {
+    /// Between two looks for new events.
+    pub fn poll(&self) -> Duration {
+        Duration::from_millis(self.poll_ms)
+    }
+
+    pub fn retries(&self) -> Retries {
+        Retries {
+            attempts: self.attempts,
+            first: Duration::from_millis(self.first_retry_ms.into()),
+            longest: Duration::from_millis(self.longest_retry_ms.into()),
+        }
+    }
+
+    /// How long an event that was sent may take before it counts as lost.
+    pub fn resend_after(&self) -> Duration {
+        Duration::from_millis(self.resend_after_ms.into())
     }
 }
 
@@ -238,6 +272,11 @@ impl Config {
             "the setting orders.description must have 1 to 127 bytes (WeChat's limit)"
         );
         ensure!(self.orders.pay_window_seconds >= 60, "orders.pay_window_seconds must be at least 60");
+        ensure!(self.outbox.attempts >= 1, "outbox.attempts must be at least 1");
+        ensure!(
+            self.outbox.poll_ms >= 10 && self.outbox.resend_after_ms >= 1000,
+            "outbox.poll_ms must be at least 10 and outbox.resend_after_ms at least 1000"
+        );
         ensure!(self.freight.flat_fen >= 0 && self.freight.free_from_fen >= 0, "freight cannot be negative");
         if self.environment != Environment::Development {
             self.check_for_public_use()?;

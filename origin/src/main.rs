@@ -14,13 +14,16 @@ mod idempotency;
 mod jobs;
 mod keygen;
 mod orders;
+mod outbox;
 mod payments;
 mod pictures;
 mod redis;
 mod router;
+mod sales;
 mod seed;
 mod serve;
 mod stock;
+mod timeline;
 mod users;
 mod wechat;
 
@@ -35,6 +38,7 @@ use tracing_subscriber::EnvFilter;
 use crate::app::App;
 use crate::config::{Config, LogConfig, LogFormat};
 use crate::db::Db;
+use crate::outbox::operator::OutboxCommand;
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -50,7 +54,7 @@ struct Cli {
 enum Command {
     /// Answers the edge.
     Serve,
-    /// Runs the jobs: closes unpaid orders, keeps the stock gate.
+    /// Runs the jobs: delivers events, closes unpaid orders, completes shipped ones, keeps the stock gate.
     Worker,
     /// Brings the database's schema up to date.
     Migrate,
@@ -61,6 +65,11 @@ enum Command {
         /// Builds the stock gate anew where it differs from MySQL.
         #[arg(long)]
         repair: bool,
+    },
+    /// Shows what waits in the outbox and what failed there, and puts dead letters back.
+    Outbox {
+        #[command(subcommand)]
+        command: OutboxCommand,
     },
     /// Makes the shop's own keys, once.
     Keygen {
@@ -102,6 +111,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Migrate => migrate(&config).await,
             Command::Seed => load_demo_shop(&config).await,
             Command::Reconcile { repair } => reconcile(config, repair).await,
+            Command::Outbox { command } => show_outbox(&config, &command).await,
             Command::Keygen { .. } | Command::Openapi => Ok(()),
         }
     })
@@ -143,6 +153,14 @@ async fn reconcile(config: Config, repair: bool) -> anyhow::Result<()> {
     print!("{report}");
     app.db.close().await;
     ensure!(report.is_clean(), "an invariant is broken");
+    Ok(())
+}
+
+async fn show_outbox(config: &Config, command: &OutboxCommand) -> anyhow::Result<()> {
+    let db = database(config)?;
+    let text = outbox::operator::run(db.pool(), command).await?;
+    print!("{text}");
+    db.close().await;
     Ok(())
 }
 

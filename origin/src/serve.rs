@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::app::App;
 use crate::config::Config;
-use crate::{catalog, jobs, router, stock};
+use crate::{catalog, jobs, outbox, router, stock};
 
 /// Answers the edge until told to stop.
 ///
@@ -31,14 +31,25 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the jobs until told to stop.
+/// Runs the jobs and delivers the outbox until told to stop.
 ///
 /// # Errors
-/// When a setting is wrong.
+/// When a setting is wrong, or the delivery ended by itself: then this process is to be started anew.
 pub async fn work(config: Config) -> anyhow::Result<()> {
     let app = App::new(config)?;
-    jobs::run(app.clone(), told_to_stop()).await;
+    let (stop, stopped) = watch::channel(false);
+    // A task of its own: a job that takes long does not hold events up, nor they it.
+    let mut delivery = tokio::spawn(outbox::run(app.clone(), stopped));
+    tokio::select! {
+        () = jobs::run(app.clone(), told_to_stop()) => {}
+        ended = &mut delivery => {
+            ended.context("delivering the outbox")??;
+            anyhow::bail!("the delivery of the outbox ended by itself");
+        }
+    }
     tracing::info!("stopping");
+    stop.send_replace(true);
+    delivery.await.context("delivering the outbox")??;
     app.db.close().await;
     Ok(())
 }

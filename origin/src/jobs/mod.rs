@@ -2,12 +2,13 @@
 //! cut off anywhere: what it changes goes through the same conditional updates as everything else.
 
 mod close_overdue;
+mod complete_shipped;
 mod sweep_gate;
 
 use std::sync::Arc;
 
 use crate::app::App;
-use crate::{idempotency, stock};
+use crate::{idempotency, outbox, stock};
 
 /// Runs rounds until `stop` resolves. A job that fails says so and is tried in the next round.
 pub async fn run(app: Arc<App>, stop: impl Future<Output = ()>) {
@@ -38,6 +39,14 @@ async fn round(app: &Arc<App>, sweeper: &mut sweep_gate::Sweeper) {
         Ok(0) => {}
         Ok(closed) => tracing::info!(closed, "overdue orders closed"),
         Err(error) => tracing::warn!(error = format!("{error:#}"), "overdue orders could not be listed"),
+    }
+    match complete_shipped::run(app).await {
+        Ok(0) => {}
+        Ok(completed) => tracing::info!(completed, "shipped orders completed by themselves"),
+        Err(error) => tracing::warn!(%error, "shipped orders could not be completed"),
+    }
+    if let Err(error) = outbox::service::forget_old(app.db.pool(), app.clock.now()).await {
+        tracing::warn!(%error, "old events could not be forgotten");
     }
     if let Err(error) = idempotency::forget_old(app.db.pool(), app.clock.now()).await {
         tracing::warn!(%error, "old idempotency keys could not be forgotten");

@@ -22,4 +22,5 @@ pub fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(routes::create_order, routes::list_orders))
         .routes(routes!(routes::get_order))
         .routes(routes!(routes::cancel_order))
+        .routes(routes!(routes::confirm_order))
 }

@@ -83,3 +83,20 @@ pub async fn cancel_order(
 ) -> ApiResult<Order> {
     ok_with("订单已取消", service::cancel(&app, user, id).await?)
 }
+
+/// Confirms that a shipped order arrived, which completes it. One that nobody confirms completes by itself some days
+/// after it was shipped.
+#[utoipa::path(post, path = "/api/orders/{id}/confirm", tag = "order", security(("token" = [])),
+    params(("id" = i64, Path)), responses(
+    (status = 200, body = Reply<Order>, description = "completed, now or before"),
+    (status = 401, body = ProblemBody),
+    (status = 404, body = ProblemBody, description = "order_not_found"),
+    (status = 409, body = ProblemBody, description = "order_state_conflict: it was not shipped"),
+))]
+pub async fn confirm_order(
+    State(app): State<Arc<App>>,
+    CurrentUser(user): CurrentUser,
+    PathId(id): PathId<OrderId>,
+) -> ApiResult<Order> {
+    ok_with("已确认收货", service::confirm(&app, user, id).await?)
+}

@@ -10,7 +10,7 @@ use farmgate_shared::ids::{OrderId, OrderNo, ProductId, SkuId, UserId};
 use farmgate_shared::money::Fen;
 use farmgate_shared::problem::Problem;
 use sqlx::MySqlConnection;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use super::model::Status;
 use super::store::{self, ItemRow, OrderRow};
@@ -21,10 +21,11 @@ use crate::db::seal::{Place, SealError};
 use crate::db::{Retryable, TransactionError};
 use crate::error::ApiError;
 use crate::idempotency::IdempotencyError;
-use crate::payments;
+use crate::outbox::model::{EventKind, NewEvent};
 use crate::payments::service::Closing;
 use crate::stock::service::StockError;
 use crate::stock::{self, Line};
+use crate::{outbox, payments};
 
 /// Why an order was not made, read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +146,8 @@ fn show(app: &App, row: OrderRow, items: Vec<ItemRow>) -> Result<Order, OrderErr
         created_at: shanghai_rfc3339(row.created_at),
         pay_deadline: shanghai_rfc3339(row.pay_deadline),
         payment_time: row.payment_time.map(shanghai_rfc3339),
+        shipped_at: row.shipped_at.map(shanghai_rfc3339),
+        completed_at: row.completed_at.map(shanghai_rfc3339),
     })
 }
 
@@ -201,6 +204,7 @@ pub async fn mark_paid(
     }
     store::set_payment(connection, order, paid_at).await?;
     let lines = lines(connection, order).await?;
+    outbox::service::record(connection, &[NewEvent { kind: EventKind::OrderPaid, order }]).await?;
     stock::service::sell(connection, order, &lines).await?;
     Ok(true)
 }
@@ -248,6 +252,8 @@ async fn cancel_unpaid(app: &App, order: OrderId) -> Result<bool, OrderError> {
                 if !leave(connection, order, Status::AwaitingPayment, Status::Cancelled).await? {
                     return Ok(None);
                 }
+                let cancelled = NewEvent { kind: EventKind::OrderCancelled, order };
+                outbox::service::record(connection, &[cancelled]).await?;
                 let lines = lines(connection, order).await?;
                 stock::service::release(connection, order, &lines).await?;
                 Ok(Some(lines))
@@ -258,6 +264,76 @@ async fn cancel_unpaid(app: &App, order: OrderId) -> Result<bool, OrderError> {
     let Some(lines) = released else { return Ok(false) };
     stock::service::give_back(app, &lines).await;
     Ok(true)
+}
+
+/// The shopper says that the goods arrived. A second click finds the order completed.
+///
+/// # Errors
+/// [`Problem::OrderNotFound`], or [`Problem::OrderStateConflict`] where nothing was shipped or a refund is under way.
+pub async fn confirm(app: &App, user: UserId, id: OrderId) -> Result<Order, ApiError> {
+    let order = get(app, user, id).await?;
+    if order.status == Status::Shipped.number() {
+        let now = app.clock.now();
+        app.db
+            .transaction("confirm_order", move |connection| {
+                Box::pin(async move { complete(connection, &[id], now).await })
+            })
+            .await
+            .map_err(TransactionError::<OrderError>::flatten)?;
+    }
+    let order = get(app, user, id).await?;
+    if order.status == Status::Completed.number() {
+        Ok(order)
+    } else {
+        Err(Problem::OrderStateConflict.into())
+    }
+}
+
+/// Completes orders that were shipped `orders.complete_after_seconds` ago, at most so many; says how many.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn complete_shipped_due(app: &App, most: u32) -> Result<usize, OrderError> {
+    let now = app.clock.now();
+    let shipped_until = now - Duration::seconds(i64::from(app.config.orders.complete_after_seconds));
+    app.db
+        .transaction("complete_shipped", move |connection| {
+            Box::pin(async move {
+                let due = store::lock_shipped_until(connection, shipped_until, most).await?;
+                complete(connection, &due, now).await
+            })
+        })
+        .await
+        .map_err(TransactionError::flatten)
+}
+
+/// Says how many were still on their way.
+async fn complete(
+    connection: &mut MySqlConnection,
+    orders: &[OrderId],
+    at: OffsetDateTime,
+) -> Result<usize, OrderError> {
+    let mut completed = Vec::with_capacity(orders.len());
+    for order in orders {
+        if leave(connection, *order, Status::Shipped, Status::Completed).await? {
+            store::set_completed(connection, *order, at).await?;
+            completed.push(NewEvent { kind: EventKind::OrderCompleted, order: *order });
+        }
+    }
+    outbox::service::record(connection, &completed).await?;
+    Ok(completed.len())
+}
+
+/// What some orders bought: order, product and units, summed over the product's SKUs.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn bought(
+    connection: &mut MySqlConnection,
+    orders: &[OrderId],
+) -> Result<Vec<(OrderId, ProductId, i64)>, sqlx::Error> {
+    let rows = store::bought(connection, orders).await?;
+    Ok(rows.into_iter().map(|(order, product, units)| (OrderId(order), ProductId(product), units)).collect())
 }
 
 /// The one way out of a state; the table of [`model`] has the say.

@@ -34,6 +34,8 @@ pub struct OrderRow {
     pub created_at: OffsetDateTime,
     pub pay_deadline: OffsetDateTime,
     pub payment_time: Option<OffsetDateTime>,
+    pub shipped_at: Option<OffsetDateTime>,
+    pub completed_at: Option<OffsetDateTime>,
 }
 
 #[derive(Debug, FromRow)]
@@ -56,7 +58,8 @@ macro_rules! order_columns {
          CAST(discount_amount * 100 AS SIGNED) AS discount_fen, \
          CAST(actual_amount * 100 AS SIGNED) AS actual_fen, \
          CAST(delivery_fee * 100 AS SIGNED) AS delivery_fee_fen, delivery_address, \
-         COALESCE(remark, '') AS remark, created_at, pay_deadline, payment_time"
+         COALESCE(remark, '') AS remark, created_at, pay_deadline, payment_time, \
+         shipped_at, completed_at"
     };
 }
 
@@ -225,6 +228,51 @@ pub async fn set_payment(
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// Orders that were shipped at or before a moment and are still on their way, the earliest first, locked for this
+/// transaction; those that somebody else is changing are passed over.
+pub async fn lock_shipped_until(
+    connection: &mut MySqlConnection,
+    moment: OffsetDateTime,
+    most: u32,
+) -> Result<Vec<OrderId>, sqlx::Error> {
+    let ids: Vec<i64> = sqlx::query_scalar(
+        "SELECT id FROM orders WHERE status = ? AND shipped_at <= ? ORDER BY shipped_at LIMIT ? \
+         FOR UPDATE SKIP LOCKED",
+    )
+    .bind(Status::Shipped.number())
+    .bind(moment)
+    .bind(most)
+    .fetch_all(connection)
+    .await?;
+    Ok(ids.into_iter().map(OrderId).collect())
+}
+
+pub async fn set_completed(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+    at: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE orders SET completed_at = ? WHERE id = ?")
+        .bind(at)
+        .bind(order.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Order, product and units of what some orders bought, within a transaction.
+pub async fn bought(
+    connection: &mut MySqlConnection,
+    orders: &[OrderId],
+) -> Result<Vec<(i64, i64, i64)>, sqlx::Error> {
+    let mut query = QueryBuilder::new(
+        "SELECT order_id, product_id, CAST(SUM(quantity) AS SIGNED) FROM order_items WHERE order_id IN ",
+    );
+    push_list(&mut query, orders.iter().map(|order| order.0));
+    query.push(" GROUP BY order_id, product_id");
+    query.build_query_as().fetch_all(connection).await
 }
 
 /// Makes sure that a number never becomes an order.

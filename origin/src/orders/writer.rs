@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use farmgate_shared::api::orders::CreatedOrder;
+use farmgate_shared::ids::OrderId;
 use futures_core::future::BoxFuture;
 use sqlx::MySqlConnection;
 use tokio::sync::oneshot;
@@ -15,9 +16,10 @@ use super::store;
 use crate::db::batch::Batcher;
 use crate::db::{Db, TransactionError, is_contention, is_shutdown};
 use crate::idempotency::{IdempotencyError, Keyed, Start};
-use crate::stock;
+use crate::outbox::model::{EventKind, NewEvent};
 use crate::stock::Line;
 use crate::stock::service::StockError;
+use crate::{outbox, stock};
 
 /// Orders of one transaction.
 const MOST: usize = 64;
@@ -189,6 +191,8 @@ async fn insert_rows(
     let items: Vec<_> =
         made().flat_map(|(draft, id)| draft.offers.iter().map(move |offer| (*id, offer))).collect();
     store::insert_items(connection, &items).await?;
+    let placed = |order: &OrderId| NewEvent { kind: EventKind::OrderPlaced, order: *order };
+    outbox::service::record(connection, &ids.iter().map(placed).collect::<Vec<_>>()).await?;
     Ok(made().map(|(draft, id)| draft.created(*id)).collect())
 }
 

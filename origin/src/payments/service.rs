@@ -15,10 +15,11 @@ use crate::app::App;
 use crate::db::TransactionError;
 use crate::error::ApiError;
 use crate::orders::service::OrderError;
+use crate::outbox::model::{EventKind, NewEvent};
 use crate::wechat::client::{PayError, Refusal, TradeState, Transaction};
 use crate::wechat::notify::{Notification, NotifyError};
 use crate::wechat::sign::SignError;
-use crate::{orders, users};
+use crate::{orders, outbox, users};
 
 /// WeChat keeps a prepay_id for two hours; one that is nearly over is asked for anew with the same request.
 const PREPAY_ID_LIFE: Duration = Duration::minutes(110);
@@ -149,7 +150,14 @@ pub async fn record(app: &Arc<App>, transaction: &Transaction) -> Result<(), Not
                 }
                 match orders::service::mark_paid(connection, order, paid.at).await? {
                     true => Ok(Recorded::Paid),
-                    false => Ok(Recorded::TooLate),
+                    false => {
+                        outbox::service::record(
+                            connection,
+                            &[NewEvent { kind: EventKind::PaidTooLate, order }],
+                        )
+                        .await?;
+                        Ok(Recorded::TooLate)
+                    }
                 }
             })
         })

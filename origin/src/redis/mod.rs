@@ -12,6 +12,8 @@ use crate::config::RedisConfig;
 /// A connection that mends itself, and the prefix of every key. Cloning shares it.
 #[derive(Clone)]
 pub struct Redis {
+    client: redis::Client,
+    timeout: Duration,
     connection: ConnectionManager,
     prefix: String,
 }
@@ -31,14 +33,17 @@ impl Redis {
         let client =
             redis::Client::open(config.url.expose_secret()).context("redis.url is not a Redis URL")?;
         let timeout = Duration::from_millis(config.response_timeout_ms);
-        let settings = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(timeout))
-            .set_response_timeout(Some(timeout))
-            // A caller goes on without Redis; the next call tries again.
-            .set_number_of_retries(0);
-        let connection = ConnectionManager::new_lazy_with_config(client, settings)
-            .context("preparing the Redis connection")?;
-        Ok(Redis { connection, prefix: config.prefix.clone() })
+        let connection = prepare(client.clone(), timeout, timeout)?;
+        Ok(Redis { client, timeout, connection, prefix: config.prefix.clone() })
+    }
+
+    /// A connection of the caller's own, for commands that wait up to `longest` for something to happen: on the shared
+    /// one everybody would wait behind them.
+    ///
+    /// # Errors
+    /// When it cannot be prepared, as in [`Redis::new`].
+    pub fn waiting_connection(&self, longest: Duration) -> anyhow::Result<ConnectionManager> {
+        prepare(self.client.clone(), self.timeout, longest + self.timeout)
     }
 
     /// A handle for one command; handles share the connection.
@@ -50,4 +55,17 @@ impl Redis {
     pub fn key(&self, name: &str) -> String {
         format!("{}:{name}", self.prefix)
     }
+}
+
+fn prepare(
+    client: redis::Client,
+    to_connect: Duration,
+    to_respond: Duration,
+) -> anyhow::Result<ConnectionManager> {
+    let settings = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(to_connect))
+        .set_response_timeout(Some(to_respond))
+        // A caller goes on without Redis; the next call tries again.
+        .set_number_of_retries(0);
+    ConnectionManager::new_lazy_with_config(client, settings).context("preparing the Redis connection")
 }

@@ -171,6 +171,9 @@ pub struct Order {
     pub created_at: String,
     pub pay_deadline: String,
     pub payment_time: Option<String>,
+    pub shipped_at: Option<String>,
+    /// When the shopper confirmed it, or it completed by itself.
+    pub completed_at: Option<String>,
 }
 
 /// One line of an order, as it was when the order was made.

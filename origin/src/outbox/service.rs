@@ -1,0 +1,28 @@
+//! Recording events, and forgetting old ones.
+
+use sqlx::{MySqlConnection, MySqlPool};
+use time::{Duration, OffsetDateTime};
+
+use super::model::NewEvent;
+use super::store;
+
+/// Delivered events are kept this long for `reconcile`, whose rule looks at orders that are a day younger.
+const KEPT: Duration = Duration::days(30);
+/// Rows forgotten at once, so that no lock is held for long.
+const MOST_FORGOTTEN: u32 = 1000;
+
+/// Records what the caller's transaction does: all of it happens, or none.
+///
+/// # Errors
+/// When MySQL is away; the caller rolls back.
+pub async fn record(connection: &mut MySqlConnection, events: &[NewEvent]) -> Result<(), sqlx::Error> {
+    store::insert(connection, events).await
+}
+
+/// Forgets events that were delivered long ago; says how many. What was not delivered is kept, whatever its age.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn forget_old(pool: &MySqlPool, now: OffsetDateTime) -> Result<u64, sqlx::Error> {
+    store::forget(pool, now - KEPT, MOST_FORGOTTEN).await
+}
