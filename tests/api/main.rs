@@ -9,6 +9,7 @@ mod orders;
 mod payments;
 mod placing;
 mod products;
+mod receiving;
 mod users;
 
 use farmgate_tests::Value;

@@ -47,6 +47,25 @@ async fn each_broken_invariant_is_named() {
             vec!["I3"],
             { "UPDATE stock_movements SET reason = 'held' WHERE order_id IS NOT NULL AND sku_id = " },
         ),
+        ("UPDATE outbox SET kind = 'order_eaten' WHERE 1 <= ", vec!["I3"], {
+            "UPDATE outbox SET kind = 'order_placed' WHERE 1 <= "
+        }),
+        (
+            "INSERT INTO outbox (kind, order_id) SELECT kind, order_id FROM outbox WHERE 1 <= ",
+            vec!["I3"],
+            "DELETE FROM outbox ORDER BY id DESC LIMIT 1 -- ",
+        ),
+        (
+            "INSERT INTO outbox (kind, order_id) SELECT 'order_paid', order_id FROM outbox WHERE 1 <= ",
+            vec!["I3"],
+            "DELETE FROM outbox ORDER BY id DESC LIMIT 1 -- ",
+        ),
+        (
+            "INSERT INTO product_sales (product_id, units, orders) \
+             SELECT product_id, quantity, 1 FROM order_items WHERE sku_id = ",
+            vec!["I3"],
+            "DELETE FROM product_sales WHERE 1 <= ",
+        ),
         (
             "INSERT INTO order_tombstones (order_no) SELECT order_no FROM orders WHERE 1 <= ",
             vec!["I5"],

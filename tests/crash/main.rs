@@ -6,3 +6,4 @@
 mod books;
 mod gate;
 mod kill;
+mod outbox;

@@ -13,7 +13,7 @@ pub struct Stock {
 }
 
 /// Each rule of the design with the query that finds its breaches.
-const RULES: [(&str, &str); 5] = [
+const RULES: [(&str, &str); 7] = [
     (
         "I1: available + held + sold = total, none of them negative",
         "SELECT sku_id FROM stock
@@ -47,6 +47,27 @@ const RULES: [(&str, &str); 5] = [
         "an order is paid when its payment is, and not otherwise",
         "SELECT o.id FROM orders o LEFT JOIN payments p ON p.order_id = o.id
          WHERE (o.status IN (1, 2, 3) AND COALESCE(p.status, 0) <> 1) OR (o.status = 0 AND p.status = 1)",
+    ),
+    (
+        "I3: each change of state has its one event",
+        "SELECT o.id FROM orders o LEFT JOIN payments p ON p.order_id = o.id
+         LEFT JOIN (SELECT order_id, SUM(kind = 'order_placed') AS placed, SUM(kind = 'order_paid') AS paid,
+                           SUM(kind = 'order_cancelled') AS cancelled, SUM(kind = 'order_completed') AS completed,
+                           SUM(kind = 'paid_too_late') AS too_late
+                    FROM outbox GROUP BY order_id) e ON e.order_id = o.id
+         WHERE COALESCE(e.placed, 0) <> 1 OR e.paid <> (o.status IN (1, 2, 3, 5, 6))
+            OR e.cancelled <> (o.status = 4) OR e.completed <> (o.status = 3)
+            OR e.too_late <> (o.status = 4 AND COALESCE(p.status, 0) = 1)",
+    ),
+    (
+        "each delivered sale was counted once, no other was",
+        "SELECT p.id FROM products p LEFT JOIN product_sales s ON s.product_id = p.id
+         LEFT JOIN (SELECT i.product_id, SUM(i.quantity) AS units FROM order_items i
+                    JOIN outbox e ON e.order_id = i.order_id AND e.kind = 'order_paid'
+                    LEFT JOIN outbox_deliveries d ON d.event_id = e.id AND d.consumer = 'product_sales'
+                    WHERE e.published_at IS NOT NULL AND d.event_id IS NULL
+                    GROUP BY i.product_id) b ON b.product_id = p.id
+         WHERE COALESCE(s.units, 0) <> COALESCE(b.units, 0)",
     ),
 ];
 

@@ -137,7 +137,7 @@ impl Shop {
         }
         // The worker goes first: an origin that starts beside a finished gate uses it from its first order on.
         let worker = if plan.worker {
-            let worker = start_worker(&folder.path, &settings).await;
+            let worker = start_worker("worker", &folder.path, &settings).await;
             eventually(LONG, "the worker builds the stock gate", async || {
                 let sku: i64 =
                     sqlx::query_scalar("SELECT MIN(sku_id) FROM stock").fetch_one(&db).await.ok()?;
@@ -167,9 +167,16 @@ impl Shop {
         }
     }
 
-    /// The jobs, from now on.
+    /// The jobs, from now on; a worker that ran before ends.
     pub async fn start_worker(&mut self) {
-        self.worker = Some(start_worker(&self.folder.path, &self.settings).await);
+        let worker = start_worker(&unique("worker"), &self.folder.path, &self.settings).await;
+        self.worker = Some(worker);
+    }
+
+    /// One more worker beside the first.
+    pub async fn another_worker(&mut self) {
+        let worker = start_worker(&unique("worker"), &self.folder.path, &self.settings).await;
+        self.replicas.push(worker);
     }
 
     /// Runs `seed` once more.
@@ -261,6 +268,15 @@ impl Shop {
 
     /// Sends Redis one command, with this shop's prefix in front of every argument that begins with `:`.
     pub async fn redis_command(&self, words: &[&str]) {
+        self.redis_words(words).exec_async(&mut redis().await).await.expect("Redis answers");
+    }
+
+    /// The number that Redis answers to a command, written as in [`Shop::redis_command`].
+    pub async fn redis_number(&self, words: &[&str]) -> i64 {
+        self.redis_words(words).query_async(&mut redis().await).await.expect("Redis answers with a number")
+    }
+
+    fn redis_words(&self, words: &[&str]) -> redis::Cmd {
         let mut command = redis::Cmd::new();
         for word in words {
             match word.strip_prefix(':') {
@@ -268,7 +284,7 @@ impl Shop {
                 None => command.arg(*word),
             };
         }
-        command.exec_async(&mut redis().await).await.expect("Redis answers");
+        command
     }
 
     /// Whether Redis has this key of the shop's, named as in [`Shop::redis_command`].
@@ -303,8 +319,12 @@ impl Shop {
 
     /// What `farmgate-origin reconcile` says, and whether it found every invariant to hold.
     pub async fn reconcile(&self, arguments: &[&str]) -> (bool, String) {
-        let mut command = Command::new(env::origin_binary());
-        process::try_run(command.arg("reconcile").args(arguments), &self.settings).await
+        self.command(&[&["reconcile"], arguments].concat()).await
+    }
+
+    /// Runs a subcommand of the origin to its end: whether it succeeded, and what it said.
+    pub async fn command(&self, arguments: &[&str]) -> (bool, String) {
+        process::try_run(Command::new(env::origin_binary()).args(arguments), &self.settings).await
     }
 
     /// Redis loses everything that this shop had in it, as a restart without persistence does.
@@ -341,9 +361,9 @@ async fn gate_level(schema: &Schema, sku: i64) -> Option<i64> {
     redis::cmd("GET").arg(key).query_async(&mut redis().await).await.expect("Redis answers")
 }
 
-async fn start_worker(folder: &Path, settings: &[(String, String)]) -> Process {
+async fn start_worker(name: &str, folder: &Path, settings: &[(String, String)]) -> Process {
     let mut command = Command::new(env::origin_binary());
-    let worker = Process::start("worker", command.arg("worker"), folder, settings);
+    let worker = Process::start(name, command.arg("worker"), folder, settings);
     eventually(LONG, "the worker logs that it is ready", async || {
         worker.log().contains("worker ready").then_some(())
     })

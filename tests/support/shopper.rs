@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::caller::{Call, Caller, unique};
 use crate::reply::Reply;
+use crate::wechat::Wechat;
 
 /// Somebody with a token. Calls go out as the edge, which names this shopper as the subject, or as a phone.
 #[derive(Clone, Debug)]
@@ -67,6 +68,15 @@ impl Shopper {
     pub async fn prepay(&self, order: &Value) -> Value {
         let path = format!("/api/orders/{}/pay", order["order_id"]);
         self.api.send(Call::new(reqwest::Method::POST, &path)).await.data()
+    }
+
+    /// Orders one product and pays for it; the order's data.
+    pub async fn buy(&self, wechat: &Wechat, product: i64, quantity: u32) -> Value {
+        let order = self.order(product, quantity).await;
+        self.prepay(&order).await;
+        let paid = wechat.pay(order["order_no"].as_str().expect("an order has a number")).await;
+        assert_eq!(paid["notify_status"], 200, "{paid}");
+        order
     }
 
     /// The order as its own page shows it.
