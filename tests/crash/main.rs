@@ -7,3 +7,4 @@ mod books;
 mod gate;
 mod kill;
 mod outbox;
+mod oversell;

@@ -26,6 +26,16 @@ pub fn edge_folder() -> PathBuf {
     required("FARMGATE_EDGE_DIR").into()
 }
 
+/// `server.js` of the benchmark's peer on Express.
+pub fn peer_server() -> PathBuf {
+    required("FARMGATE_TEST_PEER").into()
+}
+
+/// The packages that it needs, for `NODE_PATH`.
+pub fn peer_modules() -> String {
+    required("FARMGATE_TEST_PEER_MODULES")
+}
+
 /// A server without a database in its path.
 pub fn mysql_url() -> String {
     required("FARMGATE_TEST_MYSQL_URL").trim_end_matches('/').to_owned()

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
 
+use farmgate_bench::target::Target;
 use farmgate_shared::edge_auth::EdgeKey;
 use redis::aio::MultiplexedConnection;
 use sqlx::{AssertSqlSafe, MySqlPool};
@@ -192,6 +193,20 @@ impl Shop {
 
     pub fn tokens(&self) -> Tokens {
         Tokens::load()
+    }
+
+    /// The origin as the benchmark's load finds it, with this many shoppers, each of whom has an address.
+    pub async fn bench_target(&self, shoppers: usize) -> Target {
+        let mut users = Vec::new();
+        for index in 0..shoppers {
+            users.push(self.shopper(&format!("顾客{index}")).await.id);
+        }
+        let address =
+            self.origin_url.trim_start_matches("http://").parse().expect("the origin has an address");
+        let keys = env::keys_folder().join("keys");
+        let mut target = Target::origin(address, &keys, &users).expect("the keys can be read");
+        target.make_addresses().await.expect("the origin takes addresses");
+        target
     }
 
     /// Logs the shopper of this name in.
