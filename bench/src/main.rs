@@ -61,7 +61,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Order { options, json } => {
-            let report = order::run(&plan, options).await?;
+            let report = order::run(&plan, &options).await?;
             keep(&json, &report)?;
             println!("{}", report.text());
             Ok(ExitCode::SUCCESS)

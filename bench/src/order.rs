@@ -25,7 +25,7 @@ const WARM_UP: Duration = Duration::from_secs(3);
 pub const BARE_CONNECTIONS: u32 = 4;
 
 /// How long and how much.
-#[derive(Debug, Clone, Copy, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Seconds of one contestant's turn in a round
     #[arg(long, default_value_t = 5)]
@@ -36,13 +36,19 @@ pub struct Options {
     /// Connections to each server
     #[arg(long, default_value_t = 64)]
     pub connections: usize,
+    /// Connections of the bare loop
+    #[arg(long, default_value_t = BARE_CONNECTIONS)]
+    pub bare_connections: u32,
+    /// Only contests whose name contains this
+    #[arg(long, default_value = "")]
+    pub only: String,
 }
 
 /// Runs it all; progress goes to stderr.
 ///
 /// # Errors
 /// When a server is gone or refuses what it must not.
-pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
+pub async fn run(plan: &Plan, options: &Options) -> Result<Report> {
     let users = shop::users();
     let mut origin = Target::origin(plan.origin.address, &plan.origin.keys, &users)?;
     origin.make_addresses().await.context("the origin takes addresses")?;
@@ -84,7 +90,7 @@ pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
 
 fn contests(
     plan: &Plan,
-    options: Options,
+    options: &Options,
     origin: &Arc<Target>,
     seed: &Arc<Target>,
     repaired: &Arc<Target>,
@@ -96,14 +102,14 @@ fn contests(
     let hot = || Goods::Hot(shop::HOT);
     let all = options.connections;
     let bare = plan.database_url(BARE_DATABASE);
-    vec![
+    let all_contests = vec![
         orders(ratios::SEED, seed, hot(), all),
         orders(ratios::HOT, origin, hot(), all),
         orders(ratios::REPAIRED, repaired, hot(), all),
         orders(ratios::SPREAD, origin, Goods::Spread(shop::SPREAD.collect()), all),
         Contest {
             name: ratios::BARE,
-            work: Work::Bare { url: bare, sku: shop::HOT, connections: BARE_CONNECTIONS },
+            work: Work::Bare { url: bare, sku: shop::HOT, connections: options.bare_connections },
         },
         orders(ratios::THREE, origin, Goods::Three(shop::SPREAD.collect()), all),
         orders(ratios::SINGLE, origin, hot(), 1),
@@ -117,13 +123,14 @@ fn contests(
             },
         },
         orders(ratios::STATIC, origin, Goods::Static, all),
-    ]
+    ];
+    all_contests.into_iter().filter(|contest| contest.name.contains(&options.only)).collect()
 }
 
 async fn rounds(
     contests: &[Contest],
     plan: &Plan,
-    options: Options,
+    options: &Options,
     processes: &Processes,
 ) -> Result<BTreeMap<String, Vec<Slice>>> {
     let time = Duration::from_secs(options.seconds);
@@ -169,7 +176,7 @@ async fn oversold(contestant: &str, url: &str, ledger: Ledger, target: &Arc<Targ
     })
 }
 
-async fn setup(plan: &Plan, options: Options, peer_processes: u32) -> Result<Setup> {
+async fn setup(plan: &Plan, options: &Options, peer_processes: u32) -> Result<Setup> {
     let mut connection = MySqlConnection::connect(&plan.mysql_url).await?;
     let (mysql_version, sync_binlog, flush_log_at_trx_commit) = sqlx::query_as(
         "SELECT VERSION(), CAST(@@GLOBAL.sync_binlog AS CHAR), \
@@ -182,6 +189,7 @@ async fn setup(plan: &Plan, options: Options, peer_processes: u32) -> Result<Set
         seconds: options.seconds,
         rounds: options.rounds,
         connections: options.connections,
+        bare_connections: options.bare_connections,
         mysql_connections: plan.mysql_connections,
         peer_processes,
         mysql_version,

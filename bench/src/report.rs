@@ -31,6 +31,7 @@ pub struct Setup {
     pub seconds: u64,
     pub rounds: usize,
     pub connections: usize,
+    pub bare_connections: u32,
     pub mysql_connections: u32,
     pub peer_processes: u32,
     pub mysql_version: String,
@@ -83,12 +84,13 @@ impl Report {
     pub fn text(&self) -> String {
         let setup = &self.setup;
         let mut text = format!(
-            "\n{} rounds of {} s, {} connections, {} MySQL connections, {} processes a peer; {} CPUs\n\
+            "\n{} rounds of {} s, {} connections, {} MySQL connections ({} of the bare loop), {} processes a peer; {} CPUs\n\
              MySQL {}, sync_binlog={}, innodb_flush_log_at_trx_commit={}\n\n",
             setup.rounds,
             setup.seconds,
             setup.connections,
             setup.mysql_connections,
+            setup.bare_connections,
             setup.peer_processes,
             setup.cpus,
             setup.mysql_version,
@@ -204,6 +206,7 @@ mod tests {
                 seconds: 1,
                 rounds: 1,
                 connections: 1,
+                bare_connections: 1,
                 mysql_connections: 1,
                 peer_processes: 1,
                 mysql_version: "9".to_owned(),

@@ -47,6 +47,9 @@ pub struct OrderArgs {
     /// Processes of each peer
     #[arg(long, default_value_t = 3)]
     processes: u32,
+    /// Passed on to the bench program: --only <part of a contest's name>, --bare-connections <n>
+    #[arg(last = true)]
+    rest: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -82,11 +85,11 @@ fn drop_data(context: &Context) -> Result<()> {
     ["mysql", "redis", "keys"].iter().try_for_each(|folder| remove_dir(&context.state.join(folder)))
 }
 
-fn measure(context: &Context, fleet: &mut Fleet, command: &BenchCommand) -> Result<ExitCode> {
+fn measure(context: &Context, fleet: &mut Fleet, wanted: &BenchCommand) -> Result<ExitCode> {
     let (mysql, redis, peer) = provision::bench(context)?;
     let programs = build(context)?;
     let mut stand = Stand::start_servers(context, fleet, (mysql, redis), programs)?;
-    let (name, options) = match command {
+    let (name, options) = match wanted {
         BenchCommand::Order(args) => {
             stand.peers(args.processes)?;
             (
@@ -106,6 +109,9 @@ fn measure(context: &Context, fleet: &mut Fleet, command: &BenchCommand) -> Resu
     command.arg("--plan").arg(plan).arg(name).arg("--json").arg(&json);
     for (option, value) in options {
         command.arg(format!("--{option}")).arg(value.to_string());
+    }
+    if let BenchCommand::Order(args) = wanted {
+        command.args(&args.rest);
     }
     let status = process::run_visibly(command, &context.stop, RUN_LIMIT)?;
     // A server that died is the better explanation of a run that failed.
