@@ -12,5 +12,5 @@ const MOST: u32 = 100;
 /// # Errors
 /// When MySQL is away.
 pub async fn run(app: &App) -> Result<usize, OrderError> {
-    orders::service::complete_shipped_due(app, MOST).await
+    orders::receiving::complete_shipped_due(app, MOST).await
 }

@@ -4,6 +4,7 @@
 mod draft;
 pub mod model;
 mod placing;
+pub mod receiving;
 mod routes;
 pub mod service;
 mod store;

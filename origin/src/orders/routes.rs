@@ -8,7 +8,7 @@ use farmgate_shared::api::{Page, Reply};
 use farmgate_shared::ids::OrderId;
 use farmgate_shared::problem::ProblemBody;
 
-use super::{placing, service};
+use super::{placing, receiving, service};
 use crate::app::App;
 use crate::error::{ApiError, ApiResult, ok, ok_with};
 use crate::http::extract::{IdempotencyKey, PathId, QueryText, ValidJson};
@@ -98,5 +98,5 @@ pub async fn confirm_order(
     CurrentUser(user): CurrentUser,
     PathId(id): PathId<OrderId>,
 ) -> ApiResult<Order> {
-    ok_with("已确认收货", service::confirm(&app, user, id).await?)
+    ok_with("已确认收货", receiving::confirm(&app, user, id).await?)
 }

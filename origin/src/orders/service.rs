@@ -1,4 +1,5 @@
-//! Use cases of orders that exist: reading them, and taking them from one state to the next. [`super::placing`] makes them.
+//! Use cases of orders that exist: reading them, and taking them from one state to the next. [`super::placing`] makes
+//! them, [`super::receiving`] ends them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use farmgate_shared::ids::{OrderId, OrderNo, ProductId, SkuId, UserId};
 use farmgate_shared::money::Fen;
 use farmgate_shared::problem::Problem;
 use sqlx::MySqlConnection;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::model::Status;
 use super::store::{self, ItemRow, OrderRow};
@@ -266,64 +267,6 @@ async fn cancel_unpaid(app: &App, order: OrderId) -> Result<bool, OrderError> {
     Ok(true)
 }
 
-/// The shopper says that the goods arrived. A second click finds the order completed.
-///
-/// # Errors
-/// [`Problem::OrderNotFound`], or [`Problem::OrderStateConflict`] where nothing was shipped or a refund is under way.
-pub async fn confirm(app: &App, user: UserId, id: OrderId) -> Result<Order, ApiError> {
-    let order = get(app, user, id).await?;
-    if order.status == Status::Shipped.number() {
-        let now = app.clock.now();
-        app.db
-            .transaction("confirm_order", move |connection| {
-                Box::pin(async move { complete(connection, &[id], now).await })
-            })
-            .await
-            .map_err(TransactionError::<OrderError>::flatten)?;
-    }
-    let order = get(app, user, id).await?;
-    if order.status == Status::Completed.number() {
-        Ok(order)
-    } else {
-        Err(Problem::OrderStateConflict.into())
-    }
-}
-
-/// Completes orders that were shipped `orders.complete_after_seconds` ago, at most so many; says how many.
-///
-/// # Errors
-/// When MySQL is away.
-pub async fn complete_shipped_due(app: &App, most: u32) -> Result<usize, OrderError> {
-    let now = app.clock.now();
-    let shipped_until = now - Duration::seconds(i64::from(app.config.orders.complete_after_seconds));
-    app.db
-        .transaction("complete_shipped", move |connection| {
-            Box::pin(async move {
-                let due = store::lock_shipped_until(connection, shipped_until, most).await?;
-                complete(connection, &due, now).await
-            })
-        })
-        .await
-        .map_err(TransactionError::flatten)
-}
-
-/// Says how many were still on their way.
-async fn complete(
-    connection: &mut MySqlConnection,
-    orders: &[OrderId],
-    at: OffsetDateTime,
-) -> Result<usize, OrderError> {
-    let mut completed = Vec::with_capacity(orders.len());
-    for order in orders {
-        if leave(connection, *order, Status::Shipped, Status::Completed).await? {
-            store::set_completed(connection, *order, at).await?;
-            completed.push(NewEvent { kind: EventKind::OrderCompleted, order: *order });
-        }
-    }
-    outbox::service::record(connection, &completed).await?;
-    Ok(completed.len())
-}
-
 /// What some orders bought: order, product and units, summed over the product's SKUs.
 ///
 /// # Errors
@@ -337,7 +280,7 @@ pub async fn bought(
 }
 
 /// The one way out of a state; the table of [`model`] has the say.
-async fn leave(
+pub(super) async fn leave(
     connection: &mut MySqlConnection,
     order: OrderId,
     from: Status,

@@ -50,10 +50,18 @@ pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
 /// Hands out what waits and what is due again; says whether there may be more.
 async fn round(app: &App) -> anyhow::Result<bool> {
     let names = CONSUMERS.each_ref().map(|consumer| consumer.name);
+    // One statement while nothing happens, which is most of the time.
+    let waiting = store::waiting(app.db.pool(), &names, app.clock.now()).await?;
+    if waiting == store::Waiting::default() {
+        return Ok(false);
+    }
     // Also tells whether Redis is there at all: without it, everything stays in MySQL as it is.
     let lengths = stream::lengths(&app.redis, &names).await?;
     let rooms: Vec<usize> = lengths.into_iter().map(|length| WINDOW.saturating_sub(length)).collect();
-    let mut is_more = hand_out(app, &rooms).await?;
+    let mut is_more = waiting.is_new && hand_out(app, &rooms).await?;
+    if !waiting.is_due {
+        return Ok(is_more);
+    }
     for (consumer, room) in names.into_iter().zip(rooms) {
         let most = u32::try_from(room).unwrap_or(BATCH).min(BATCH);
         if most > 0 {

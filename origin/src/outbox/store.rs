@@ -21,6 +21,31 @@ pub async fn insert(connection: &mut MySqlConnection, events: &[NewEvent]) -> Re
     Ok(())
 }
 
+/// Whether there is anything to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Events that nobody has handed out.
+    pub is_new: bool,
+    /// Deliveries whose time has come.
+    pub is_due: bool,
+}
+
+pub async fn waiting(
+    pool: &MySqlPool,
+    consumers: &[&str],
+    now: OffsetDateTime,
+) -> Result<Waiting, sqlx::Error> {
+    let mut query = QueryBuilder::new(
+        "SELECT EXISTS (SELECT 1 FROM outbox WHERE published_at IS NULL), \
+         EXISTS (SELECT 1 FROM outbox_deliveries WHERE due_at <= ",
+    );
+    query.push_bind(now).push(" AND consumer IN ");
+    push_list(&mut query, consumers.iter().map(|name| (*name).to_owned()));
+    query.push(")");
+    let (new, due): (i64, i64) = query.build_query_as().fetch_one(pool).await?;
+    Ok(Waiting { is_new: new > 0, is_due: due > 0 })
+}
+
 /// Events that nobody has handed out, the oldest first, locked for this transaction; those that another worker is
 /// handing out are passed over. A kind that only a newer binary knows is left to it.
 pub async fn lock_unpublished(
