@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use clap::Subcommand;
+use clap::{ArgGroup, Subcommand};
 use farmgate_shared::ids::OrderNo;
 use sqlx::MySqlPool;
 
@@ -20,12 +20,13 @@ pub enum OutboxCommand {
     /// Lists the dead letters: what failed too often, at whom, and why.
     Dead,
     /// Puts dead letters back, with all of their attempts; says how many.
+    #[command(group = ArgGroup::new("which").required(true))]
     Replay {
         /// Every dead letter.
-        #[arg(long, conflicts_with = "events", required_unless_present = "events")]
+        #[arg(long, group = "which")]
         all: bool,
         /// The events whose dead letters are meant, as `dead` lists them.
-        #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+        #[arg(group = "which", value_parser = clap::value_parser!(i64).range(1..))]
         events: Vec<i64>,
     },
     /// What happened to an order, and when.
