@@ -52,9 +52,9 @@ impl Plan {
         serde_json::from_slice(&text).with_context(|| format!("{} is no plan", path.display()))
     }
 
-    /// The URL of one database.
+    /// The URL of one database, without TLS, as the origin and its peers connect.
     #[must_use]
     pub fn database_url(&self, database: &str) -> String {
-        format!("{}/{database}", self.mysql_url.trim_end_matches('/'))
+        format!("{}/{database}?ssl-mode=disabled", self.mysql_url.trim_end_matches('/'))
     }
 }

@@ -139,7 +139,8 @@ pub fn start(context: &Context, fleet: &mut Fleet, parts: &Parts, programs: &Pro
     command.arg("serve").arg("--dir").arg(&wechat).args(["--listen", &format!("127.0.0.1:{sim}")]);
     serve(context, fleet, command, "wechat-sim", &format!("{}/sim/healthz", local(sim)), READY_LIMIT)?;
 
-    let settings = origin_settings(&endpoints, origin, &secrets, &wechat)?;
+    let mysql_url = parts.mysql.origin_url(servers.mysql);
+    let settings = origin_settings(&endpoints, mysql_url, origin, &secrets, &wechat)?;
     let origin_command = |verb: &str| {
         let mut command = context.command(&programs.origin);
         command.arg(verb).envs(settings.iter().map(|(name, value)| (name, value)));
@@ -223,6 +224,7 @@ fn check_whole_way(context: &Context, fleet: &mut Fleet, edge: &str) -> Result<(
 
 fn origin_settings(
     endpoints: &Endpoints,
+    mysql_url: String,
     port: u16,
     secrets: &Path,
     wechat: &Path,
@@ -234,7 +236,7 @@ fn origin_settings(
     let more = [
         ("HTTP__LISTEN", format!("127.0.0.1:{port}")),
         ("HTTP__PUBLIC_URL", edge.clone()),
-        ("MYSQL__URL", text(&endpoints.mysql_url)),
+        ("MYSQL__URL", mysql_url),
         ("REDIS__URL", text(&endpoints.redis_url)),
         ("REDIS__PREFIX", REDIS_PREFIX.to_owned()),
         ("WECHAT__BASE_URL", text(&endpoints.wechat_sim)),

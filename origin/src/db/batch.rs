@@ -1,10 +1,11 @@
-//! Work that is cheaper together. Promises that a job starts at once when a lane is free, that jobs which arrive while
-//! all lanes are busy are done together by the next one, and that no job is left behind. Nobody waits for a timer: alone,
-//! a job is a batch of one; under load, batches grow by themselves.
+//! Work that is cheaper together. Promises that a job which comes alone starts at once, that jobs which come while others
+//! are being done, or close behind them, are done together, and that no job is left behind. A batch never waits to be
+//! filled: it waits for a lane, and for a moment after the batch before it has begun.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_core::future::BoxFuture;
 
@@ -13,12 +14,24 @@ pub struct Batcher<J> {
     shared: Arc<Shared<J>>,
 }
 
-struct Shared<J> {
-    name: &'static str,
-    /// Batches that may run at the same time.
-    lanes: usize,
+/// How jobs are put together.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Names the batches in the log.
+    pub name: &'static str,
     /// Jobs of one batch.
-    most: usize,
+    pub most: usize,
+    /// Batches that may run at the same time.
+    pub lanes: usize,
+    /// Jobs that must be waiting before one more lane opens beside a busy one.
+    pub crowd: usize,
+    /// Least time from the beginning of a batch to the beginning of the next one, so that a rush does not go by in
+    /// batches of one or two while each of them is quick.
+    pub pace: Duration,
+}
+
+struct Shared<J> {
+    rules: Rules,
     work: Box<dyn Fn(Vec<J>) -> BoxFuture<'static, ()> + Send + Sync>,
     queue: Mutex<Queue<J>>,
 }
@@ -26,6 +39,8 @@ struct Shared<J> {
 struct Queue<J> {
     waiting: VecDeque<J>,
     busy_lanes: usize,
+    /// The beginning of the last batch.
+    began: Option<Instant>,
 }
 
 impl<J> Clone for Batcher<J> {
@@ -36,7 +51,7 @@ impl<J> Clone for Batcher<J> {
 
 impl<J> fmt::Debug for Batcher<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Batcher({})", self.shared.name)
+        write!(f, "Batcher({})", self.shared.rules.name)
     }
 }
 
@@ -44,13 +59,11 @@ impl<J: Send + 'static> Batcher<J> {
     /// `work` answers each job of a batch through what the job carries; a job that it drops unanswered must tell its
     /// sender so by being dropped, as a oneshot channel does.
     pub fn new(
-        name: &'static str,
-        lanes: usize,
-        most: usize,
+        rules: Rules,
         work: impl Fn(Vec<J>) -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) -> Batcher<J> {
-        let queue = Mutex::new(Queue { waiting: VecDeque::new(), busy_lanes: 0 });
-        Batcher { shared: Arc::new(Shared { name, lanes, most, work: Box::new(work), queue }) }
+        let queue = Mutex::new(Queue { waiting: VecDeque::new(), busy_lanes: 0, began: None });
+        Batcher { shared: Arc::new(Shared { rules, work: Box::new(work), queue }) }
     }
 
     /// Hands a job over. Must be called within the runtime.
@@ -58,7 +71,7 @@ impl<J: Send + 'static> Batcher<J> {
         let opens_lane = {
             let mut queue = self.shared.lock();
             queue.waiting.push_back(job);
-            let opens_lane = queue.busy_lanes < self.shared.lanes;
+            let opens_lane = self.shared.rules.opens_lane(&queue);
             queue.busy_lanes += usize::from(opens_lane);
             opens_lane
         };
@@ -73,25 +86,46 @@ impl<J> Shared<J> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next batch; `None` closes the lane, in the same breath in which it found nothing waiting.
+    /// How long the next batch has to wait for its turn.
+    fn until_turn(&self) -> Duration {
+        let began = self.lock().began;
+        began.map_or(Duration::ZERO, |began| self.rules.pace.saturating_sub(began.elapsed()))
+    }
+
+    /// The next batch; `None` closes the lane, in the same breath in which it found too little waiting.
     fn next_batch(&self) -> Option<Vec<J>> {
         let mut queue = self.lock();
-        if queue.waiting.is_empty() {
+        let is_only_lane = queue.busy_lanes == 1;
+        if queue.waiting.is_empty() || (!is_only_lane && queue.waiting.len() < self.rules.crowd) {
             queue.busy_lanes -= 1;
             return None;
         }
-        let size = queue.waiting.len().min(self.most);
+        queue.began = Some(Instant::now());
+        let size = queue.waiting.len().min(self.rules.most);
         Some(queue.waiting.drain(..size).collect())
     }
 }
 
+impl Rules {
+    fn opens_lane<J>(&self, queue: &Queue<J>) -> bool {
+        match queue.busy_lanes {
+            0 => true,
+            busy => busy < self.lanes && queue.waiting.len() >= self.crowd,
+        }
+    }
+}
+
 async fn run_lane<J: Send + 'static>(shared: Arc<Shared<J>>) {
-    // Requests that are ready to run now get to hand in their jobs for the first batch too.
-    tokio::task::yield_now().await;
-    while let Some(jobs) = shared.next_batch() {
+    loop {
+        match shared.until_turn() {
+            // Requests that are ready to run now get to hand in their jobs too.
+            Duration::ZERO => tokio::task::yield_now().await,
+            wait => tokio::time::sleep(wait).await,
+        }
+        let Some(jobs) = shared.next_batch() else { return };
         // In a task of its own, so that a panic ends this batch and not the lane.
         if let Err(panic) = tokio::spawn((shared.work)(jobs)).await {
-            tracing::error!(batch = shared.name, %panic, "a batch was given up");
+            tracing::error!(batch = shared.rules.name, %panic, "a batch was given up");
         }
     }
 }
@@ -104,10 +138,12 @@ mod tests {
 
     type Job = (u32, oneshot::Sender<u32>);
 
+    const RULES: Rules = Rules { name: "doubling", most: 4, lanes: 1, crowd: 1, pace: Duration::ZERO };
+
     /// Answers twice the number once `gate` lets a batch through, and reports each batch's size.
-    fn doubling(lanes: usize, gate: Arc<Semaphore>) -> (Batcher<Job>, mpsc::UnboundedReceiver<usize>) {
+    fn doubling(rules: Rules, gate: Arc<Semaphore>) -> (Batcher<Job>, mpsc::UnboundedReceiver<usize>) {
         let (sizes, seen) = mpsc::unbounded_channel();
-        let batcher = Batcher::new("doubling", lanes, 4, move |jobs: Vec<Job>| {
+        let batcher = Batcher::new(rules, move |jobs: Vec<Job>| {
             let (gate, sizes) = (gate.clone(), sizes.clone());
             Box::pin(async move {
                 sizes.send(jobs.len()).unwrap();
@@ -131,7 +167,7 @@ mod tests {
     #[tokio::test]
     async fn jobs_that_come_while_the_lane_is_busy_are_done_together() {
         let gate = Arc::new(Semaphore::new(0));
-        let (batcher, mut sizes) = doubling(1, gate.clone());
+        let (batcher, mut sizes) = doubling(RULES, gate.clone());
         let first = submit(&batcher, 1);
         assert_eq!(sizes.recv().await, Some(1));
         let rest: Vec<_> = (2..=7).map(|number| submit(&batcher, number)).collect();
@@ -146,21 +182,37 @@ mod tests {
     #[tokio::test]
     async fn a_panic_costs_its_own_batch_only() {
         let gate = Arc::new(Semaphore::new(9));
-        let (batcher, _sizes) = doubling(1, gate);
+        let (batcher, _sizes) = doubling(RULES, gate);
         assert!(submit(&batcher, 13).await.is_err());
         assert_eq!(submit(&batcher, 5).await, Ok(10));
     }
 
     #[tokio::test]
-    async fn as_many_batches_run_at_once_as_there_are_lanes() {
+    async fn a_second_lane_opens_for_a_crowd_and_the_last_lane_serves_all() {
         let gate = Arc::new(Semaphore::new(0));
-        let (batcher, mut sizes) = doubling(2, gate.clone());
-        let one = submit(&batcher, 1);
+        let (batcher, mut sizes) = doubling(Rules { lanes: 2, crowd: 2, ..RULES }, gate.clone());
+        let mut answers = vec![submit(&batcher, 1)];
         assert_eq!(sizes.recv().await, Some(1));
-        let two = submit(&batcher, 2);
-        assert_eq!(sizes.recv().await, Some(1));
-        let three = submit(&batcher, 3);
+        answers.push(submit(&batcher, 2));
+        answers.push(submit(&batcher, 3));
+        assert_eq!(sizes.recv().await, Some(2), "two are a crowd");
+        answers.push(submit(&batcher, 4));
         gate.add_permits(3);
-        assert_eq!((one.await, two.await, three.await), (Ok(2), Ok(4), Ok(6)));
+        for (number, answer) in (1..=4).zip(answers) {
+            assert_eq!(answer.await, Ok(number * 2));
+        }
+        assert_eq!(sizes.recv().await, Some(1), "one alone waits for a lane that is open");
+    }
+
+    #[tokio::test]
+    async fn a_job_alone_starts_at_once_and_those_close_behind_it_wait_for_each_other() {
+        let gate = Arc::new(Semaphore::new(99));
+        let (batcher, mut sizes) = doubling(Rules { pace: Duration::from_millis(50), ..RULES }, gate);
+        assert_eq!(submit(&batcher, 1).await, Ok(2));
+        let rest = [submit(&batcher, 2), submit(&batcher, 3)];
+        for (number, answer) in (2..=3).zip(rest) {
+            assert_eq!(answer.await, Ok(number * 2));
+        }
+        assert_eq!((sizes.recv().await, sizes.recv().await), (Some(1), Some(2)));
     }
 }

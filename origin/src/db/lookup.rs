@@ -5,16 +5,19 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use tokio::sync::oneshot;
 
-use super::batch::Batcher;
+use super::batch::{Batcher, Rules};
 
 /// Keys of one statement.
 const MOST: usize = 64;
-/// Statements at the same time: one on its way, one being answered.
+/// Statements at the same time.
 const LANES: usize = 2;
+/// From one statement to the next: what a request of a rush waits at most for the others.
+const PACE: Duration = Duration::from_millis(1);
 
 /// A failure, shared by all who asked together.
 pub type LookupError = Arc<sqlx::Error>;
@@ -43,7 +46,8 @@ where
         read: impl Fn(Vec<K>) -> BoxFuture<'static, Result<HashMap<K, V>, sqlx::Error>> + Send + Sync + 'static,
     ) -> Lookup<K, V> {
         let read = Arc::new(read);
-        let batcher = Batcher::new(name, LANES, MOST, move |asked: Vec<(K, oneshot::Sender<Answer<V>>)>| {
+        let rules = Rules { name, most: MOST, lanes: LANES, crowd: MOST / 2, pace: PACE };
+        let batcher = Batcher::new(rules, move |asked: Vec<(K, oneshot::Sender<Answer<V>>)>| {
             let read = read.clone();
             Box::pin(async move {
                 let mut keys: Vec<K> = Vec::with_capacity(asked.len());

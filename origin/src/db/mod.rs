@@ -25,14 +25,23 @@ const PREPARED_STATEMENTS: usize = 256;
 /// Rows of one INSERT.
 const MOST_ROWS: usize = 64;
 
-/// The pool. Cloning shares it.
+/// The connections. Cloning shares them.
+///
+/// They are of two kinds. Those for single statements commit each by itself. Those for transactions are always in one,
+/// which spares every transaction its BEGIN, and are rolled back when they come back, whatever happened to their user.
 #[derive(Clone, Debug)]
 pub struct Db {
-    pool: MySqlPool,
+    statements: MySqlPool,
+    transactions: MySqlPool,
 }
 
+/// What a connection is told first. Gap locks of REPEATABLE READ would let neighbours' inserts deadlock; nothing here
+/// relies on them.
+const FOR_STATEMENTS: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+const FOR_TRANSACTIONS: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, autocommit = 0";
+
 impl Db {
-    /// Prepares a pool; the first connection is made when it is needed, so that a process can start while MySQL
+    /// Prepares the pools; the first connection is made when it is needed, so that a process can start while MySQL
     /// is away.
     ///
     /// # Errors
@@ -41,32 +50,23 @@ impl Db {
         let options: MySqlConnectOptions =
             config.url.expose_secret().parse().context("mysql.url is not a MySQL URL")?;
         let options = options.statement_cache_capacity(PREPARED_STATEMENTS);
-        let pool = MySqlPoolOptions::new()
-            .max_connections(config.max_connections)
-            .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms))
-            // A ping before each use would double the trips of a one-statement read; a dead connection shows itself.
-            .test_before_acquire(false)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    // Gap locks of REPEATABLE READ would let neighbours' inserts deadlock; nothing here relies on them.
-                    connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
-                    Ok(())
-                })
-            })
+        let for_transactions = config.max_connections.div_ceil(2);
+        let for_statements = config.max_connections.saturating_sub(for_transactions).max(1);
+        let transactions = pool_options(config, for_transactions, FOR_TRANSACTIONS)
             .after_release(|connection, _| {
                 Box::pin(async move {
-                    // sqlx's begin() is not cancel-safe on MySQL: a dropped request may leave a transaction open here.
                     connection.execute("ROLLBACK").await?;
                     Ok(true)
                 })
             })
-            .connect_lazy_with(options);
-        Ok(Db { pool })
+            .connect_lazy_with(options.clone());
+        let statements = pool_options(config, for_statements, FOR_STATEMENTS).connect_lazy_with(options);
+        Ok(Db { statements, transactions })
     }
 
     /// For single statements that need no transaction.
     pub fn pool(&self) -> &MySqlPool {
-        &self.pool
+        &self.statements
     }
 
     /// Runs `work` in a transaction and commits. A deadlock or lock time-out rolls back and runs `work` again, so it
@@ -82,7 +82,7 @@ impl Db {
         E: Retryable,
         F: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
     {
-        let pool = self.pool.clone();
+        let pool = self.transactions.clone();
         let task = tokio::spawn(async move {
             let mut attempt = 1;
             loop {
@@ -106,8 +106,23 @@ impl Db {
 
     /// Closes every connection, waiting for those in use.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.transactions.close().await;
+        self.statements.close().await;
     }
+}
+
+fn pool_options(config: &MysqlConfig, connections: u32, told_first: &'static str) -> MySqlPoolOptions {
+    MySqlPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms))
+        // A ping before each use would double the trips of a one-statement read; a dead connection shows itself.
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                connection.execute(told_first).await?;
+                Ok(())
+            })
+        })
 }
 
 async fn attempt_once<T, E, F>(pool: &MySqlPool, work: &F) -> Result<T, TransactionError<E>>
@@ -116,18 +131,20 @@ where
     F: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, E>>,
 {
     let failed = |error: sqlx::Error| TransactionError::Failed(E::from(error));
-    let mut transaction = pool.begin().await.map_err(failed)?;
-    match work(&mut transaction).await {
-        Ok(value) => match transaction.commit().await {
-            Ok(()) => Ok(value),
+    let mut connection = pool.acquire().await.map_err(failed)?;
+    match work(&mut connection).await {
+        Ok(value) => match connection.execute("COMMIT").await {
+            Ok(_) => Ok(value),
             // The server answered: it did not commit.
             Err(error @ sqlx::Error::Database(_)) => Err(failed(error)),
             Err(error) => Err(TransactionError::CommitUnknown(error)),
         },
         Err(error) => {
-            // If this fails the connection is broken, and the server rolls back by itself.
-            if let Err(rollback) = transaction.rollback().await {
+            // Before the next attempt, or whoever hears of the failure, may meet this one's locks.
+            if let Err(rollback) = connection.execute("ROLLBACK").await {
                 tracing::debug!(%rollback, "rollback on a broken connection");
+                // The server rolls back by itself when the connection ends.
+                connection.close_on_drop();
             }
             Err(TransactionError::Failed(error))
         }

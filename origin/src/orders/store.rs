@@ -1,6 +1,5 @@
 //! SQL of `orders` and `order_items`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use farmgate_shared::api::orders::OrderQuery;
@@ -63,12 +62,8 @@ macro_rules! order_columns {
     };
 }
 
-/// Makes the orders, awaiting payment; their ids, in the same order.
-pub async fn insert(
-    connection: &mut MySqlConnection,
-    orders: &[Arc<Draft>],
-) -> Result<Vec<OrderId>, sqlx::Error> {
-    let mut first_id = 0;
+/// Makes the orders, awaiting payment.
+pub async fn insert(connection: &mut MySqlConnection, orders: &[Arc<Draft>]) -> Result<(), sqlx::Error> {
     for portion in portions(orders) {
         let mut query = QueryBuilder::new(
             "INSERT INTO orders (order_no, user_id, total_amount, discount_amount, actual_amount, status, \
@@ -87,23 +82,22 @@ pub async fn insert(
                 .push_bind(order.now)
                 .push_bind(order.pay_deadline);
         });
-        first_id = query.build().execute(&mut *connection).await?.last_insert_id();
+        query.build().execute(&mut *connection).await?;
     }
-    if let [_] = orders {
-        let id = i64::try_from(first_id).map_err(|error| sqlx::Error::Decode(error.into()))?;
-        return Ok(vec![OrderId(id)]);
-    }
-    // Asked for rather than counted up from the first: a server in a group hands ids out in steps.
-    ids(connection, orders).await
+    Ok(())
 }
 
-async fn ids(connection: &mut MySqlConnection, orders: &[Arc<Draft>]) -> Result<Vec<OrderId>, sqlx::Error> {
-    let mut query = QueryBuilder::new("SELECT order_no, id FROM orders WHERE order_no IN ");
-    push_list(&mut query, orders.iter().map(|order| order.order_no.as_str()));
-    let rows: Vec<(String, i64)> = query.build_query_as().fetch_all(connection).await?;
-    let ids: HashMap<&str, i64> = rows.iter().map(|(number, id)| (number.as_str(), *id)).collect();
-    let id = |order: &Arc<Draft>| ids.get(order.order_no.as_str()).copied().map(OrderId);
-    orders.iter().map(|order| id(order).ok_or(sqlx::Error::RowNotFound)).collect()
+/// The ids behind some order numbers, and 0 for one that was buried. Waits for a sweeper that is about to bury one.
+pub async fn ids_or_tombstones(
+    connection: &mut MySqlConnection,
+    numbers: impl Iterator<Item = &OrderNo> + Clone,
+) -> Result<Vec<(String, i64)>, sqlx::Error> {
+    let mut query = QueryBuilder::new("(SELECT order_no, id FROM orders WHERE order_no IN ");
+    push_list(&mut query, numbers.clone().map(OrderNo::as_str));
+    query.push(") UNION ALL (SELECT order_no, 0 FROM order_tombstones WHERE order_no IN ");
+    push_list(&mut query, numbers.map(OrderNo::as_str));
+    query.push(" FOR UPDATE)");
+    query.build_query_as().fetch_all(connection).await
 }
 
 pub async fn insert_items(
@@ -293,17 +287,6 @@ pub async fn unbury(connection: &mut MySqlConnection, order_no: &OrderNo) -> Res
         .execute(connection)
         .await?;
     Ok(())
-}
-
-/// Those of the numbers that were buried. Waits for a sweeper that is about to.
-pub async fn buried(
-    connection: &mut MySqlConnection,
-    numbers: impl IntoIterator<Item = &OrderNo>,
-) -> Result<Vec<String>, sqlx::Error> {
-    let mut query = QueryBuilder::new("SELECT order_no FROM order_tombstones WHERE order_no IN ");
-    push_list(&mut query, numbers.into_iter().map(OrderNo::as_str));
-    query.push(" FOR UPDATE");
-    query.build_query_scalar().fetch_all(connection).await
 }
 
 /// Whether an order with this number exists. Waits for one that is about to.

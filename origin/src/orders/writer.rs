@@ -2,7 +2,9 @@
 //! others are being written share one transaction and so one flush of the disk, and that one order which cannot be made
 //! does not take its neighbours with it: a batch whose counts do not match is rolled back and replayed one by one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use farmgate_shared::api::orders::CreatedOrder;
 use farmgate_shared::ids::OrderId;
@@ -13,19 +15,17 @@ use tokio::sync::oneshot;
 use super::draft::Draft;
 use super::service::OrderError;
 use super::store;
-use crate::db::batch::Batcher;
+use crate::db::batch::{Batcher, Rules};
 use crate::db::{Db, TransactionError, is_contention, is_shutdown};
 use crate::idempotency::{IdempotencyError, Keyed, Start};
 use crate::outbox::model::{EventKind, NewEvent};
 use crate::stock::Line;
-use crate::stock::service::StockError;
 use crate::{outbox, stock};
 
-/// Orders of one transaction.
-const MOST: usize = 64;
-/// Transactions at the same time: while one waits for the disk, the next one inserts its rows. More would only queue for
-/// the rows of the same hot SKU.
-const LANES: usize = 2;
+/// At most 64 orders a transaction, and none waits longer than 2 ms for others to come; only for a lane. A second
+/// transaction begins beside a first one when half a batch waits: it inserts its rows while the first waits for the disk.
+/// More would only queue for the rows of the same hot SKU.
+const RULES: Rules = Rules { name: "orders", most: 64, lanes: 2, crowd: 32, pace: Duration::from_millis(2) };
 
 /// What became of an order that was to be written.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Writer {
     pub fn new(db: &Db) -> Writer {
         let db = db.clone();
         Writer {
-            batcher: Batcher::new("orders", LANES, MOST, move |jobs| {
+            batcher: Batcher::new(RULES, move |jobs| {
                 let db = db.clone();
                 Box::pin(async move { write_jobs(&db, jobs).await })
             }),
@@ -186,7 +186,8 @@ async fn insert_rows(
     connection: &mut MySqlConnection,
     drafts: &[Arc<Draft>],
 ) -> Result<Vec<CreatedOrder>, OrderError> {
-    let ids = store::insert(connection, drafts).await?;
+    store::insert(connection, drafts).await?;
+    let ids = ids(connection, drafts).await?;
     let made = || drafts.iter().zip(&ids);
     let items: Vec<_> =
         made().flat_map(|(draft, id)| draft.offers.iter().map(move |offer| (*id, offer))).collect();
@@ -196,18 +197,27 @@ async fn insert_rows(
     Ok(made().map(|(draft, id)| draft.created(*id)).collect())
 }
 
+/// The ids of the orders just inserted, in their order; they are asked for rather than counted up from the first, since
+/// a server in a group hands them out in steps. The same statement looks for tombstones: after the orders' rows, so
+/// that whichever of this and the sweeper comes second waits for the other, or one is turned away by the deadlock check
+/// and tries anew.
+async fn ids(connection: &mut MySqlConnection, drafts: &[Arc<Draft>]) -> Result<Vec<OrderId>, OrderError> {
+    let rows = store::ids_or_tombstones(connection, drafts.iter().map(|draft| &draft.order_no)).await?;
+    if rows.iter().any(|(_, id)| *id == 0) {
+        return Err(OrderError::Buried);
+    }
+    let ids: HashMap<&str, i64> = rows.iter().map(|(number, id)| (number.as_str(), *id)).collect();
+    let id = |draft: &Arc<Draft>| ids.get(draft.order_no.as_str()).copied().map(OrderId);
+    drafts.iter().map(|draft| id(draft).ok_or(OrderError::NotFound)).collect()
+}
+
 /// The last part of the transaction, which locks the rows that others wait for.
 async fn hold(
     connection: &mut MySqlConnection,
     drafts: &[Arc<Draft>],
     replies: &[CreatedOrder],
 ) -> Result<(), OrderError> {
-    // After the orders' rows: whichever of this and the sweeper comes second waits for the other, or one is turned
-    // away by the deadlock check and tries anew.
-    if !store::buried(connection, drafts.iter().map(|draft| &draft.order_no)).await?.is_empty() {
-        return Err(OrderError::Buried);
-    }
-    let lines: Vec<(_, &[Line])> =
+    let lines: Vec<(OrderId, &[Line])> =
         drafts.iter().zip(replies).map(|(draft, reply)| (reply.order_id, draft.lines.as_slice())).collect();
-    Ok(stock::service::hold(connection, &lines).await.map_err(|error: StockError| error)?)
+    Ok(stock::service::hold(connection, &lines).await?)
 }

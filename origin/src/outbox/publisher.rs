@@ -78,7 +78,7 @@ async fn hand_out(app: &App, rooms: &[usize]) -> anyhow::Result<bool> {
     let batch = usize::try_from(BATCH)?;
     let due: Vec<OffsetDateTime> =
         rooms.iter().map(|room| if *room >= batch { sent_due } else { now }).collect();
-    let written = app
+    let (deliveries, is_more) = app
         .db
         .transaction("hand_out_events", move |connection| {
             let due = due.clone();
@@ -86,7 +86,6 @@ async fn hand_out(app: &App, rooms: &[usize]) -> anyhow::Result<bool> {
         })
         .await
         .map_err(TransactionError::<sqlx::Error>::flatten)?;
-    let Some(deliveries) = written else { return Ok(false) };
     let sent: Vec<&Delivery> = deliveries.iter().filter(|delivery| delivery.due_at > now).collect();
     let entries: Vec<(&str, i64)> = sent.iter().map(|delivery| (delivery.consumer, delivery.event)).collect();
     if let Err(error) = stream::send(&app.redis, &entries).await {
@@ -97,18 +96,18 @@ async fn hand_out(app: &App, rooms: &[usize]) -> anyhow::Result<bool> {
         }
         return Err(error.into());
     }
-    Ok(true)
+    Ok(is_more)
 }
 
-/// The deliveries that were written; `None` when there was nothing to hand out.
+/// The deliveries that were written, and whether there may be more events.
 async fn write_deliveries(
     connection: &mut MySqlConnection,
     due: &[OffsetDateTime],
     now: OffsetDateTime,
-) -> Result<Option<Vec<Delivery>>, sqlx::Error> {
+) -> Result<(Vec<Delivery>, bool), sqlx::Error> {
     let events = store::lock_unpublished(connection, BATCH).await?;
     if events.is_empty() {
-        return Ok(None);
+        return Ok((Vec::new(), false));
     }
     let mut deliveries = Vec::with_capacity(events.len() * CONSUMERS.len());
     for (event, kind) in &events {
@@ -123,7 +122,7 @@ async fn write_deliveries(
         store::insert_deliveries(connection, &deliveries).await?;
     }
     store::mark_published(connection, events.iter().map(|(id, _)| *id), now).await?;
-    Ok(Some(deliveries))
+    Ok((deliveries, u32::try_from(events.len()) == Ok(BATCH)))
 }
 
 /// What is due at a consumer: a retry whose time has come, or what was sent and not ended in time.

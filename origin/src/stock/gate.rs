@@ -3,19 +3,21 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use farmgate_shared::ids::{OrderNo, SkuId};
 use redis::{AsyncCommands, Script};
 
 use super::Line;
-use crate::db::batch::Batcher;
+use crate::db::batch::{Batcher, Rules};
 use crate::redis::Redis;
 
 /// How long an equal request waits for the one that came first, in milliseconds. An order is decided within a few; a
 /// maker that is slower, or died, is no longer waited for.
 const MARKER_LIFE_MS: u32 = 2000;
-/// Orders settled by one command.
-const MOST_SETTLED: usize = 256;
+/// How holds of orders that were made are dropped: nobody waits for it.
+const SETTLING: Rules =
+    Rules { name: "settle", most: 256, lanes: 1, crowd: 256, pace: Duration::from_millis(5) };
 
 /// The gate, as this process sees it.
 #[derive(Debug)]
@@ -84,7 +86,7 @@ pub enum Taken {
 
 impl Gate {
     pub fn new(redis: Redis) -> Gate {
-        let settling = Batcher::new("settle", 1, MOST_SETTLED, {
+        let settling = Batcher::new(SETTLING, {
             let redis = redis.clone();
             move |holds: Vec<Hold>| {
                 let redis = redis.clone();

@@ -72,7 +72,7 @@ impl<'a> Stand<'a> {
         let own = [
             ("HTTP__LISTEN", format!("127.0.0.1:{origin_port}")),
             ("HTTP__PUBLIC_URL", nowhere.clone()),
-            ("MYSQL__URL", format!("{mysql_url}/{}", mysql::DATABASE)),
+            ("MYSQL__URL", mysql.origin_url(servers.mysql)),
             ("MYSQL__MAX_CONNECTIONS", MYSQL_CONNECTIONS.to_string()),
             ("REDIS__URL", redis_url.clone()),
             ("REDIS__PREFIX", "farmgate".to_owned()),

@@ -328,6 +328,14 @@ impl MysqlServer {
         }
     }
 
+    /// The same for the origin: TLS would guard nothing on the loopback, and cost as much as the queries.
+    pub fn origin_url(&self, port: u16) -> String {
+        match self {
+            Self::Given(url) => url.clone(),
+            _ => format!("{}?ssl-mode=disabled", self.url(port)),
+        }
+    }
+
     /// The URL without a database, for tests that make their own.
     pub fn server_url(&self, port: u16) -> String {
         match self {
