@@ -2,6 +2,7 @@
 //! and no check. Batches of one size, each one transaction, over several connections, all of one SKU. The schema is the
 //! origin's own, migrated by the origin; the statements stand in [`write`], in the order in which the origin sends them.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -97,42 +98,89 @@ async fn transaction(connection: &mut MySqlConnection, sku: i64) -> Result<(), s
 struct Row {
     number: String,
     user: i64,
-    id: u64,
+    id: i64,
 }
 
-/// The statements of one batch, in the origin's order: the guarded update of the SKU last, since it locks what all
-/// batches want. To be kept equal to the origin's writer.
+/// The statements of one batch, in the order in which the origin's writer (`orders/writer.rs`) sends them: the guarded
+/// update of the SKU last, since it locks what all batches want. To be kept equal to that writer.
 async fn write(connection: &mut MySqlConnection, sku: i64) -> Result<(), sqlx::Error> {
     let now = OffsetDateTime::now_utc();
-    let mut rows: Vec<Row> = (0..BATCH)
+    let mut orders: Vec<Row> = (0..BATCH)
         .map(|_| next_number())
         .map(|number| Row {
-            number: format!("{:022}", number),
+            number: format!("{number:022}"),
             user: i64::try_from(number % 1024).unwrap_or(0) + 1,
             id: 0,
         })
         .collect();
+    insert_orders(connection, &mut orders, now).await?;
+    insert_items(connection, &orders, sku).await?;
+    insert_events(connection, &orders).await?;
+    insert_keys(connection, &orders, now).await?;
+    look_for_tombstones(connection, &orders).await?;
+    insert_movements(connection, &orders, sku).await?;
+    hold(connection, sku).await
+}
 
+async fn insert_orders(
+    connection: &mut MySqlConnection,
+    orders: &mut [Row],
+    now: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
     let mut query = QueryBuilder::new(
         "INSERT INTO orders (order_no, user_id, total_amount, discount_amount, actual_amount, status, \
          delivery_address, delivery_fee, remark, created_at, pay_deadline) ",
     );
-    query.push_values(&rows, |mut row, order| {
+    query.push_values(&*orders, |mut row, order| {
         row.push_bind(&order.number).push_bind(order.user);
-        row.push("15.80").push("0").push("23.80").push("0");
-        row.push_bind(SEALED).push("8.00").push_bind("").push_bind(now);
-        row.push_bind(now + time::Duration::days(1));
+        for fen in [1580_i64, 0, 2380] {
+            row.push_bind(fen).push_unseparated(" / 100");
+        }
+        row.push_bind(0_u8).push_bind(SEALED).push_bind(800_i64).push_unseparated(" / 100");
+        row.push_bind("").push_bind(now).push_bind(now + time::Duration::days(1));
     });
-    let first = query.build().execute(&mut *connection).await?.last_insert_id();
-    // One INSERT of a known number of rows gets consecutive ids.
-    for (row, id) in rows.iter_mut().zip(first..) {
-        row.id = id;
+    query.build().execute(&mut *connection).await?;
+    let mut query = QueryBuilder::new("SELECT order_no, id FROM orders WHERE order_no IN ");
+    push_numbers(&mut query, orders);
+    let ids: HashMap<String, i64> = query.build_query_as().fetch_all(connection).await?.into_iter().collect();
+    for order in orders {
+        order.id = *ids.get(&order.number).ok_or(sqlx::Error::RowNotFound)?;
     }
+    Ok(())
+}
 
+async fn insert_items(connection: &mut MySqlConnection, orders: &[Row], sku: i64) -> Result<(), sqlx::Error> {
+    let mut query = QueryBuilder::new(
+        "INSERT INTO order_items (order_id, sku_id, product_id, name, image, specifications, price_fen, quantity, \
+         amount_fen) ",
+    );
+    query.push_values(orders, |mut row, order| {
+        row.push_bind(order.id).push_bind(sku).push_bind(sku);
+        row.push_bind("红富士苹果").push_bind("/static/demo/apple.jpg").push_bind("5 斤装");
+        row.push_bind(1580_i64).push_bind(1_i64).push_bind(1580_i64);
+    });
+    query.build().execute(connection).await?;
+    Ok(())
+}
+
+async fn insert_events(connection: &mut MySqlConnection, orders: &[Row]) -> Result<(), sqlx::Error> {
+    let mut query = QueryBuilder::new("INSERT INTO outbox (kind, order_id) ");
+    query.push_values(orders, |mut row, order| {
+        row.push_bind("order_placed").push_bind(order.id);
+    });
+    query.build().execute(connection).await?;
+    Ok(())
+}
+
+async fn insert_keys(
+    connection: &mut MySqlConnection,
+    orders: &[Row],
+    now: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
     let mut query = QueryBuilder::new(
         "INSERT INTO idempotency_keys (user_id, idempotency_key, body_hash, reply, created_at) ",
     );
-    query.push_values(&rows, |mut row, order| {
+    query.push_values(orders, |mut row, order| {
         row.push_bind(order.user).push_bind(format!("bare-{}", order.number)).push_bind(&[7_u8; 32][..]);
         row.push_bind(format!(
             r#"{{"order_id":{},"order_no":"{}","total_amount":15.8,"actual_amount":23.8,"delivery_fee":8,"pay_deadline":"2026-01-01T00:00:00+08:00"}}"#,
@@ -140,27 +188,35 @@ async fn write(connection: &mut MySqlConnection, sku: i64) -> Result<(), sqlx::E
         ));
         row.push_bind(now);
     });
-    query.build().execute(&mut *connection).await?;
+    query.build().execute(connection).await?;
+    Ok(())
+}
 
-    let mut query = QueryBuilder::new(
-        "INSERT INTO order_items (order_id, sku_id, product_id, name, image, specifications, price_fen, quantity, \
-         amount_fen) ",
-    );
-    query.push_values(&rows, |mut row, order| {
-        row.push_bind(order.id).push_bind(sku).push_bind(sku);
-        row.push_bind("红富士苹果").push_bind("/static/demo/apple.jpg").push_bind("5 斤装");
-        row.push("1580").push("1").push("1580");
-    });
-    query.build().execute(&mut *connection).await?;
+async fn look_for_tombstones(connection: &mut MySqlConnection, orders: &[Row]) -> Result<(), sqlx::Error> {
+    let mut query = QueryBuilder::new("SELECT order_no FROM order_tombstones WHERE order_no IN ");
+    push_numbers(&mut query, orders);
+    query.push(" FOR UPDATE");
+    let buried: Vec<String> = query.build_query_scalar().fetch_all(connection).await?;
+    if buried.is_empty() { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+}
 
+async fn insert_movements(
+    connection: &mut MySqlConnection,
+    orders: &[Row],
+    sku: i64,
+) -> Result<(), sqlx::Error> {
     let mut query = QueryBuilder::new(
         "INSERT INTO stock_movements (sku_id, order_id, reason, available_change, held_change, sold_change) ",
     );
-    query.push_values(&rows, |mut row, order| {
-        row.push_bind(sku).push_bind(order.id).push_bind("held").push("-1").push("1").push("0");
+    query.push_values(orders, |mut row, order| {
+        row.push_bind(sku).push_bind(order.id).push_bind("held");
+        row.push_bind(-1_i64).push_bind(1_i64).push_bind(0_i64);
     });
-    query.build().execute(&mut *connection).await?;
+    query.build().execute(connection).await?;
+    Ok(())
+}
 
+async fn hold(connection: &mut MySqlConnection, sku: i64) -> Result<(), sqlx::Error> {
     let units = i64::try_from(BATCH).unwrap_or(0);
     let held = sqlx::query(
         "UPDATE stock SET available = available - ?, held = held + ? WHERE sku_id = ? AND available >= ?",
@@ -172,4 +228,13 @@ async fn write(connection: &mut MySqlConnection, sku: i64) -> Result<(), sqlx::E
     .execute(connection)
     .await?;
     if held.rows_affected() == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+}
+
+fn push_numbers(query: &mut QueryBuilder<sqlx::MySql>, orders: &[Row]) {
+    query.push("(");
+    let mut numbers = query.separated(", ");
+    for order in orders {
+        numbers.push_bind(order.number.clone());
+    }
+    query.push(")");
 }
