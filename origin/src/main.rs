@@ -6,6 +6,7 @@ mod audit;
 mod catalog;
 mod clock;
 mod config;
+mod crash;
 mod db;
 mod error;
 mod freight;
@@ -102,6 +103,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         _ => {}
     }
     let config = Config::load(cli.config.as_deref())?;
+    crash::arm()?;
     start_logging(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -14,6 +14,7 @@ use super::service::OrderError;
 use super::store;
 use super::writer::{WriteError, Written};
 use crate::app::App;
+use crate::crash::{self, Point};
 use crate::error::ApiError;
 use crate::idempotency::{Earlier, Keyed};
 use crate::stock::gate::Taken;
@@ -68,8 +69,10 @@ async fn place_uninterrupted(
     if let Some(reply) = pass_gate(app, &draft).await? {
         return Ok(reply);
     }
+    crash::point(Point::AfterGate);
     match app.order_writer.write(draft.clone()).await {
         Ok(Written::Made(reply)) => {
+            crash::point(Point::AfterCommit);
             app.gate.settle(draft.hold());
             Ok(reply)
         }

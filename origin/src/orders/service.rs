@@ -18,6 +18,7 @@ use super::store::{self, ItemRow, OrderRow};
 use crate::app::App;
 use crate::catalog::service::absolute;
 use crate::clock::shanghai_rfc3339;
+use crate::crash::{self, Point};
 use crate::db::seal::{Place, SealError};
 use crate::db::{Retryable, TransactionError};
 use crate::error::ApiError;
@@ -263,6 +264,7 @@ async fn cancel_unpaid(app: &App, order: OrderId) -> Result<bool, OrderError> {
         .await
         .map_err(TransactionError::<OrderError>::flatten)?;
     let Some(lines) = released else { return Ok(false) };
+    crash::point(Point::AfterCancelCommit);
     stock::service::give_back(app, &lines).await;
     Ok(true)
 }
@@ -330,6 +332,7 @@ pub async fn sweep_hold(app: &App, order_no: OrderNo) -> Result<Swept, OrderErro
         app.gate.settle_abandoned(&order_no).await;
         Ok(Swept::Settled)
     } else {
+        crash::point(Point::InSweeper);
         app.gate.release_abandoned(&order_no).await;
         Ok(Swept::Released)
     }

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::draft::Draft;
 use super::service::OrderError;
 use super::store;
+use crate::crash::{self, Point};
 use crate::db::batch::{Batcher, Rules};
 use crate::db::{Db, TransactionError, is_contention, is_shutdown};
 use crate::idempotency::{IdempotencyError, Keyed, Start};
@@ -219,5 +220,6 @@ async fn hold(
 ) -> Result<(), OrderError> {
     let lines: Vec<(OrderId, &[Line])> =
         drafts.iter().zip(replies).map(|(draft, reply)| (reply.order_id, draft.lines.as_slice())).collect();
+    crash::point(Point::InBatch);
     Ok(stock::service::hold(connection, &lines).await?)
 }
