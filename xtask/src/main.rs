@@ -19,6 +19,7 @@ mod run_file;
 mod stack;
 mod stop;
 mod test;
+mod test_servers;
 mod up;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +41,8 @@ enum Command {
     Down,
     /// Run every check there is, with servers of its own
     Test(test::TestArgs),
+    /// Run randomised crash trials of the origin, each with a seed that can be replayed
+    Trials(test::TrialsArgs),
     /// Walk a shopper's whole way through the running shop
     Demo(demo::DemoArgs),
     /// Measure orders beside the seed's design, or storm one SKU
@@ -67,6 +70,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Up(args) => up::run(&args),
         Command::Down => down::run(&Context::open()?),
         Command::Test(args) => test::run(&Context::open()?, &args),
+        Command::Trials(args) => test::run_trials(&Context::open()?, &args),
         Command::Demo(args) => demo::run(&Context::open()?, &args),
         Command::Bench(command) => bench::run(&Context::open()?, &command),
         Command::EdgeBuild => edge_build::run(&Context::open()?),

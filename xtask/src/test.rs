@@ -11,11 +11,12 @@ use crate::progress::seconds;
 use crate::provision::mysql::Durability;
 use crate::provision::{self, Parts};
 use crate::stack::{self, Programs, SHOP_PACKAGES, ServerPorts};
-use crate::{down, run_file};
+use crate::{down, run_file, test_servers};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use std::ffi::OsString;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -49,7 +50,36 @@ struct Checks<'a> {
     rows: Vec<Row>,
 }
 
+#[derive(Debug, Args)]
+pub struct TrialsArgs {
+    /// How many trials, each with a fresh seed
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+    count: u64,
+    /// Replay the trial of this seed alone
+    #[arg(long, conflicts_with = "count")]
+    seed: Option<u64>,
+}
+
+/// `cargo xtask trials`: the randomised crash trials alone, as many as wanted.
+pub fn run_trials(context: &Context, args: &TrialsArgs) -> Result<ExitCode> {
+    let wanted = match args.seed {
+        Some(seed) => ("FARMGATE_TRIAL_SEED", seed),
+        None => ("FARMGATE_TRIALS", args.count),
+    };
+    let filter = ["--test", "crash", "trials::", "--", "--nocapture"].map(str::to_owned);
+    run_with(context, &filter, &[(wanted.0, wanted.1.to_string().into())])
+}
+
 pub fn run(context: &Context, args: &TestArgs) -> Result<ExitCode> {
+    run_with(context, &args.filter, &[])
+}
+
+/// With `environment` for the integration tests, beside what they get in any case.
+fn run_with(
+    context: &Context,
+    filter: &[String],
+    environment: &[(&'static str, OsString)],
+) -> Result<ExitCode> {
     // Apart from the developer's own shop, which may be running.
     let context = &Context {
         root: context.root.clone(),
@@ -62,9 +92,9 @@ pub fn run(context: &Context, args: &TestArgs) -> Result<ExitCode> {
         bail!("another cargo xtask test is running in {}", context.state.display());
     };
     let mut checks = Checks { context, rows: Vec::new() };
-    let result = match args.filter.as_slice() {
+    let result = match filter {
         [] => checks.all(&mut fleet),
-        filter => checks.integration_alone(&mut fleet, filter),
+        filter => checks.integration_alone(&mut fleet, filter, environment),
     };
     fleet.stop_all();
     for folder in ["mysql", "redis", "keys"] {
@@ -92,16 +122,21 @@ impl Checks<'_> {
         let unit = [&["test", "--locked"], &SHOP_PACKAGES[..], &["--lib", "--bins"]].concat();
         self.tests("unit tests", &unit, &[])?;
         self.build(&parts)?;
-        self.integration(fleet, &parts, &[])?;
+        self.integration(fleet, &parts, &[], &[])?;
         fleet.stop_all();
         self.demo_flow()
     }
 
-    fn integration_alone(&mut self, fleet: &mut Fleet, filter: &[String]) -> Result<()> {
+    fn integration_alone(
+        &mut self,
+        fleet: &mut Fleet,
+        filter: &[String],
+        environment: &[(&'static str, OsString)],
+    ) -> Result<()> {
         self.context.progress.say("only the integration tests, as a filter was given");
         let parts = self.timed("set-up", |context| provision::all(context, || Ok(())))?;
         self.build(&parts)?;
-        self.integration(fleet, &parts, filter)
+        self.integration(fleet, &parts, filter, environment)
     }
 
     fn build(&mut self, parts: &Parts) -> Result<()> {
@@ -109,9 +144,16 @@ impl Checks<'_> {
         self.timed("edge build", |context| edge_build::build(context, &parts.edge))
     }
 
-    fn integration(&mut self, fleet: &mut Fleet, parts: &Parts, filter: &[String]) -> Result<()> {
-        let environment =
+    fn integration(
+        &mut self,
+        fleet: &mut Fleet,
+        parts: &Parts,
+        filter: &[String],
+        more: &[(&'static str, OsString)],
+    ) -> Result<()> {
+        let mut environment =
             self.timed("servers and keys", |context| servers_and_keys(context, fleet, parts))?;
+        environment.extend_from_slice(more);
         let mut arguments = [&["test", "--locked"], &SHOP_PACKAGES[..]].concat();
         if !filter.iter().any(|argument| argument.starts_with("--test")) {
             arguments.extend(["--test", "*"]);
@@ -170,7 +212,7 @@ impl Checks<'_> {
         &mut self,
         name: &'static str,
         arguments: &[&str],
-        environment: &[(&str, PathBuf)],
+        environment: &[(&str, OsString)],
     ) -> Result<()> {
         let context = self.context;
         context.progress.say(format!("\n{name}: cargo {}", arguments.join(" ")));
@@ -220,7 +262,7 @@ fn servers_and_keys(
     context: &Context,
     fleet: &mut Fleet,
     parts: &Parts,
-) -> Result<Vec<(&'static str, PathBuf)>> {
+) -> Result<Vec<(&'static str, OsString)>> {
     for folder in ["mysql", "redis", "keys"] {
         remove_dir(&context.state.join(folder))?;
     }
@@ -232,15 +274,16 @@ fn servers_and_keys(
     drop(ports);
     stack::start_servers(context, fleet, (&parts.mysql, &parts.redis), servers, Durability::Relaxed)?;
     Ok(vec![
-        ("FARMGATE_ORIGIN_BIN", programs.origin),
-        ("FARMGATE_WECHAT_SIM_BIN", programs.wechat_sim),
-        ("FARMGATE_WORKERD_BIN", parts.edge.npm.workerd()?),
-        ("FARMGATE_EDGE_DIR", context.root.join("edge")),
+        ("FARMGATE_ORIGIN_BIN", programs.origin.into()),
+        ("FARMGATE_WECHAT_SIM_BIN", programs.wechat_sim.into()),
+        ("FARMGATE_WORKERD_BIN", parts.edge.npm.workerd()?.into()),
+        ("FARMGATE_EDGE_DIR", context.root.join("edge").into()),
         ("FARMGATE_TEST_MYSQL_URL", parts.mysql.server_url(servers.mysql).into()),
         ("FARMGATE_TEST_REDIS_URL", parts.redis.url(servers.redis).into()),
-        ("FARMGATE_TEST_KEYS", keys),
-        ("FARMGATE_TEST_PEER", parts.peer.server.clone()),
-        ("FARMGATE_TEST_PEER_MODULES", parts.peer.modules.clone()),
+        ("FARMGATE_TEST_SERVERS", test_servers::describe(context, parts)?.into()),
+        ("FARMGATE_TEST_KEYS", keys.into()),
+        ("FARMGATE_TEST_PEER", parts.peer.server.clone().into()),
+        ("FARMGATE_TEST_PEER_MODULES", parts.peer.modules.clone().into()),
     ])
 }
 

@@ -11,6 +11,7 @@ pub mod wasm;
 use crate::context::Context;
 use crate::process::first_line;
 use anyhow::{Result, anyhow, bail};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -142,6 +143,13 @@ fn on_machine(names: &[&str]) -> Vec<PathBuf> {
     let folders: Vec<PathBuf> = std::env::split_paths(&path).chain(extra.map(PathBuf::from)).collect();
     let candidates = names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
     candidates.filter(|path| path.is_file()).collect()
+}
+
+/// Words that can stand in JSON.
+fn texts(words: &[OsString]) -> Result<Vec<String>> {
+    let text =
+        |word: &OsString| word.to_str().map(str::to_owned).ok_or_else(|| anyhow!("{word:?} is no text"));
+    words.iter().map(text).collect()
 }
 
 /// The first file below `folder` that `wanted` accepts, breadth first, a few levels deep.

@@ -3,13 +3,14 @@
 //! 127.0.0.1 alone; its one account is root without a password.
 
 use super::debian::{self, Suite};
-use super::{docker, find_below, on_machine};
+use super::{docker, find_below, on_machine, texts};
 use crate::cache::copy_dir;
 use crate::context::Context;
 use crate::process::{self, Process, first_line};
 use crate::progress::Step;
 use crate::{net, run_file};
 use anyhow::{Context as _, Result, anyhow, bail};
+use serde::Serialize;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -43,6 +44,17 @@ pub struct LocalMysql {
     template: PathBuf,
 }
 
+/// How to start a server of one's own: `words` and then `--datadir`, `--port` and `--init-file`, in the data folder.
+#[derive(Debug, Serialize)]
+pub struct Recipe {
+    /// The program and its fixed arguments.
+    words: Vec<String>,
+    /// A data folder to copy.
+    template: PathBuf,
+    /// The init file's content.
+    init_sql: &'static str,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flavor {
     Mysql,
@@ -72,27 +84,8 @@ pub fn provide(context: &Context) -> Result<MysqlServer> {
         return Ok(MysqlServer::Given(url));
     }
     let mut tried = Vec::new();
-    for path in on_machine(&["mysqld", "mariadbd"]) {
-        match machine_server(context, &step, &path) {
-            Ok(server) => return Ok(server.found(step, &path.display().to_string())),
-            Err(error) => tried.push(format!("{}: {error:#}", path.display())),
-        }
-        context.stop.check()?;
-    }
-    let mut packages = [
-        (Suite::Unstable, "mysql-server-core"),
-        (Suite::Own, "mysql-server-core-8.4"),
-        (Suite::Own, "mysql-server-core-8.0"),
-        (Suite::Own, "mariadb-server-core"),
-    ];
-    // What was fetched once is stayed with: it also wrote the data.
-    packages.sort_by_key(|(suite, package)| !debian::is_cached(context, *suite, package));
-    for (suite, package) in packages {
-        match packaged_server(context, &step, suite, package) {
-            Ok(server) => return Ok(server.found(step, "packages in the cache")),
-            Err(error) => tried.push(format!("{package}: {error:#}")),
-        }
-        context.stop.check()?;
+    if let Some((server, place)) = find_local(context, &step, &mut tried)? {
+        return Ok(server.found(step, &place));
     }
     match docker::answers(context, &step) {
         Ok(()) => {
@@ -107,6 +100,50 @@ pub fn provide(context: &Context) -> Result<MysqlServer> {
         "no MySQL: install MySQL 8.0 or later (or MariaDB 10.6 or later), or start Docker, or set FARMGATE_MYSQL_URL (what was tried: {})",
         log.display()
     )
+}
+
+/// A server that this machine can run, and where it was found; what did not work is added to `tried`.
+fn find_local(
+    context: &Context,
+    step: &Step,
+    tried: &mut Vec<String>,
+) -> Result<Option<(LocalMysql, String)>> {
+    for path in on_machine(&["mysqld", "mariadbd"]) {
+        match machine_server(context, step, &path) {
+            Ok(server) => return Ok(Some((server, path.display().to_string()))),
+            Err(error) => tried.push(format!("{}: {error:#}", path.display())),
+        }
+        context.stop.check()?;
+    }
+    let mut packages = [
+        (Suite::Unstable, "mysql-server-core"),
+        (Suite::Own, "mysql-server-core-8.4"),
+        (Suite::Own, "mysql-server-core-8.0"),
+        (Suite::Own, "mariadb-server-core"),
+    ];
+    // What was fetched once is stayed with: it also wrote the data.
+    packages.sort_by_key(|(suite, package)| !debian::is_cached(context, *suite, package));
+    for (suite, package) in packages {
+        match packaged_server(context, step, suite, package) {
+            Ok(server) => return Ok(Some((server, "packages in the cache".to_owned()))),
+            Err(error) => tried.push(format!("{package}: {error:#}")),
+        }
+        context.stop.check()?;
+    }
+    Ok(None)
+}
+
+/// A server that tests may kill, beside one that is not ours to kill.
+pub fn provide_local(context: &Context) -> Result<LocalMysql> {
+    let step = context.progress.step("MySQL for the crash tests");
+    let mut tried = Vec::new();
+    match find_local(context, &step, &mut tried)? {
+        Some((server, place)) => {
+            step.done(format!("{} from {place}", server.version.name()));
+            Ok(server)
+        }
+        None => bail!("install MySQL 8.0 or later (or MariaDB 10.6 or later) on this machine"),
+    }
 }
 
 pub fn given_url() -> Option<String> {
@@ -211,14 +248,38 @@ impl LocalMysql {
     fn command(&self, data: &Path) -> Command {
         let mut command = launch(&self.launcher);
         command.current_dir(data);
-        command.arg("--no-defaults");
-        command.arg(format!("--basedir={}", self.basedir.display()));
+        command.args(self.fixed_arguments());
         command.arg(format!("--datadir={}", data.display()));
-        command.args(&self.moved);
-        if nix::unistd::geteuid().is_root() {
-            command.arg("--user=root");
-        }
         command
+    }
+
+    /// The arguments of every run, whatever its data; they come first.
+    fn fixed_arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["--no-defaults".to_owned(), format!("--basedir={}", self.basedir.display())];
+        arguments.extend_from_slice(&self.moved);
+        if nix::unistd::geteuid().is_root() {
+            arguments.push("--user=root".to_owned());
+        }
+        arguments
+    }
+
+    /// The arguments of every server, whatever its data and port.
+    fn server_arguments(&self) -> Vec<&'static str> {
+        // Relative to the data folder: a socket's path may not be long, a checkout's may.
+        let mut arguments = vec!["--socket=mysqld.sock", "--pid-file=mysqld.pid", "--bind-address=127.0.0.1"];
+        arguments.extend(["--skip-name-resolve", "--max-connections=500"]);
+        if self.version.flavor == Flavor::Mysql {
+            arguments.extend(["--mysqlx=OFF", "--secure-file-priv=NULL"]);
+        }
+        arguments
+    }
+
+    /// How a test starts a durable server of its own.
+    pub fn recipe(&self) -> Result<Recipe> {
+        let mut words = texts(&self.launcher)?;
+        words.extend(self.fixed_arguments());
+        words.extend(self.server_arguments().into_iter().chain(DURABLE).map(str::to_owned));
+        Ok(Recipe { words, template: self.template.join("data"), init_sql: INIT_SQL })
     }
 
     /// Fills an empty data folder from the template; refuses one that another server wrote.
@@ -250,14 +311,9 @@ impl LocalMysql {
         let mut command = self.command(&data);
         command.arg(format!("--port={port}"));
         command.arg(format!("--init-file={}", init.display()));
-        // Relative to the data folder: a socket's path may not be long, a checkout's may.
-        command.args(["--socket=mysqld.sock", "--pid-file=mysqld.pid", "--bind-address=127.0.0.1"]);
-        command.args(["--skip-name-resolve", "--max-connections=500"]);
-        if self.version.flavor == Flavor::Mysql {
-            command.args(["--mysqlx=OFF", "--secure-file-priv=NULL"]);
-        }
+        command.args(self.server_arguments());
         match durability {
-            Durability::Full => command.args(["--sync-binlog=1", "--innodb-flush-log-at-trx-commit=1"]),
+            Durability::Full => command.args(DURABLE),
             Durability::Relaxed => command.args([
                 "--skip-log-bin",
                 "--innodb-flush-log-at-trx-commit=2",
@@ -268,6 +324,9 @@ impl LocalMysql {
         Ok(command)
     }
 }
+
+/// A commit survives the machine.
+const DURABLE: [&str; 2] = ["--sync-binlog=1", "--innodb-flush-log-at-trx-commit=1"];
 
 /// Runs at every start, before connections are taken. Names are not resolved, so the account that
 /// comes over TCP is the one of the address.

@@ -1,11 +1,13 @@
 //! A Redis for the shop, found in the same order as MySQL.
 
 use super::debian::{self, Suite};
-use super::{docker, on_machine};
+use super::{docker, on_machine, texts};
 use crate::context::Context;
 use crate::net;
 use crate::process::{Process, first_line};
+use crate::progress::Step;
 use anyhow::{Context as _, Result, anyhow, bail};
+use serde::Serialize;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
@@ -34,25 +36,9 @@ pub fn provide(context: &Context) -> Result<RedisServer> {
         return Ok(RedisServer::Given(url));
     }
     let mut tried = Vec::new();
-    for path in on_machine(&["redis-server", "valkey-server"]) {
-        let launcher = vec![path.clone().into_os_string()];
-        match version(&launcher) {
-            Ok(version) => {
-                step.done(format!("{version} from {}", path.display()));
-                return Ok(RedisServer::Local(launcher));
-            }
-            Err(error) => tried.push(format!("{}: {error:#}", path.display())),
-        }
-    }
-    let packaged = debian::provide(context, &step, Suite::Own, "redis-server")
-        .and_then(|unpacked| unpacked.launcher("redis-server"))
-        .and_then(|launcher| Ok((version(&launcher)?, launcher)));
-    match packaged {
-        Ok((version, launcher)) => {
-            step.done(format!("{version} from packages in the cache"));
-            return Ok(RedisServer::Local(launcher));
-        }
-        Err(error) => tried.push(format!("redis-server: {error:#}")),
+    if let Some((launcher, found)) = find_local(context, &step, &mut tried) {
+        step.done(found);
+        return Ok(RedisServer::Local(launcher));
     }
     context.stop.check()?;
     match docker::answers(context, &step) {
@@ -68,6 +54,51 @@ pub fn provide(context: &Context) -> Result<RedisServer> {
         "no Redis: install Redis 6.2 or later, or start Docker, or set FARMGATE_REDIS_URL (what was tried: {})",
         log.display()
     )
+}
+
+/// What to launch a server of this machine with, and where it was found; what did not work is added to `tried`.
+fn find_local(context: &Context, step: &Step, tried: &mut Vec<String>) -> Option<(Vec<OsString>, String)> {
+    for path in on_machine(&["redis-server", "valkey-server"]) {
+        let launcher = vec![path.clone().into_os_string()];
+        match version(&launcher) {
+            Ok(version) => return Some((launcher, format!("{version} from {}", path.display()))),
+            Err(error) => tried.push(format!("{}: {error:#}", path.display())),
+        }
+    }
+    let packaged = debian::provide(context, step, Suite::Own, "redis-server")
+        .and_then(|unpacked| unpacked.launcher("redis-server"))
+        .and_then(|launcher| Ok((version(&launcher)?, launcher)));
+    match packaged {
+        Ok((version, launcher)) => Some((launcher, format!("{version} from packages in the cache"))),
+        Err(error) => {
+            tried.push(format!("redis-server: {error:#}"));
+            None
+        }
+    }
+}
+
+/// A server that tests may kill, beside one that is not ours to kill.
+pub fn provide_local(context: &Context) -> Result<Vec<OsString>> {
+    let step = context.progress.step("Redis for the crash tests");
+    match find_local(context, &step, &mut Vec::new()) {
+        Some((launcher, found)) => {
+            step.done(found);
+            Ok(launcher)
+        }
+        None => bail!("install Redis 6.2 or later on this machine"),
+    }
+}
+
+/// How to start a server of one's own: `words`, and then its folder and port.
+#[derive(Debug, Serialize)]
+pub struct Recipe {
+    words: Vec<String>,
+}
+
+impl Recipe {
+    pub fn of(launcher: &[OsString]) -> Result<Self> {
+        Ok(Self { words: texts(launcher)? })
+    }
 }
 
 pub fn given_url() -> Option<String> {
