@@ -45,6 +45,11 @@ pub fn redis_url() -> String {
     required("FARMGATE_TEST_REDIS_URL")
 }
 
+/// The file that says how to start a MySQL or a Redis of a test's own ([`crate::Mysql`], [`crate::Redis`]).
+pub fn servers_file() -> PathBuf {
+    required("FARMGATE_TEST_SERVERS").into()
+}
+
 /// `keys/` as the origin's `keygen` wrote it, `wechat/` as `wechat-sim init` did.
 pub fn keys_folder() -> PathBuf {
     required("FARMGATE_TEST_KEYS").into()

@@ -2,10 +2,13 @@
 //! is shown when the test failed. One that panicked fails a test that would have passed.
 
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::until::{LONG, eventually};
+
+const SIGKILL: i32 = 9;
 
 /// Lines of a log that are shown.
 const TAIL: usize = 60;
@@ -69,6 +72,18 @@ impl Process {
         // Both fail only when it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
+    /// Waits for an end by SIGKILL that it did to itself at a named point.
+    pub async fn died_at(&mut self, point: &str) {
+        let what = format!("{} dies at {point}", self.name);
+        let status = eventually(LONG, &what, async || self.child.try_wait().ok().flatten()).await;
+        assert_eq!(status.signal(), Some(SIGKILL), "{what}: {status}");
     }
 
     /// All that it logged so far.

@@ -6,7 +6,6 @@ use std::sync::{Arc, LazyLock};
 
 use farmgate_bench::target::Target;
 use farmgate_shared::edge_auth::EdgeKey;
-use redis::aio::MultiplexedConnection;
 use sqlx::{AssertSqlSafe, MySqlPool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -14,8 +13,10 @@ use crate::books::Stock;
 use crate::caller::{Caller, unique};
 use crate::chaos::RedisCable;
 use crate::env;
+use crate::gate;
 use crate::process::{self, Process};
-use crate::schema::Schema;
+use crate::schema::{Schema, Servers};
+use crate::servers::{Mysql, Redis};
 use crate::shopper::Shopper;
 use crate::tap::Tap;
 use crate::tokens::Tokens;
@@ -29,9 +30,13 @@ static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new
 #[derive(Clone, Debug, Default)]
 pub struct ShopPlan {
     settings: Vec<(String, String)>,
-    stock: Option<i32>,
+    stock: Vec<i32>,
     worker: bool,
     redis_cable: bool,
+    mysql: Option<String>,
+    redis: Option<String>,
+    origin_dies_at: Option<String>,
+    worker_dies_at: Option<String>,
 }
 
 impl ShopPlan {
@@ -48,8 +53,14 @@ impl ShopPlan {
 
     /// Every SKU has this many.
     #[must_use]
-    pub fn stock(mut self, each: i32) -> ShopPlan {
-        self.stock = Some(each);
+    pub fn stock(self, each: i32) -> ShopPlan {
+        self.stock_levels(&[each])
+    }
+
+    /// The first SKU has as many as the first level says, and so on; after the last level it begins anew.
+    #[must_use]
+    pub fn stock_levels(mut self, levels: &[i32]) -> ShopPlan {
+        self.stock = levels.to_vec();
         self
     }
 
@@ -64,6 +75,34 @@ impl ShopPlan {
     #[must_use]
     pub fn redis_cable(mut self) -> ShopPlan {
         self.redis_cable = true;
+        self
+    }
+
+    /// The origin kills itself at the n-th passing of a named point, `name:n`.
+    #[must_use]
+    pub fn origin_dies_at(mut self, point: Option<&str>) -> ShopPlan {
+        self.origin_dies_at = point.map(str::to_owned);
+        self
+    }
+
+    /// The worker kills itself at the n-th passing of a named point, `name:n`.
+    #[must_use]
+    pub fn worker_dies_at(mut self, point: Option<&str>) -> ShopPlan {
+        self.worker_dies_at = point.map(str::to_owned);
+        self
+    }
+
+    /// The shop's schema is on this server, which must outlive the shop.
+    #[must_use]
+    pub fn on_mysql(mut self, mysql: &Mysql) -> ShopPlan {
+        self.mysql = Some(mysql.url());
+        self
+    }
+
+    /// The shop's gate is on this server.
+    #[must_use]
+    pub fn on_redis(mut self, redis: &Redis) -> ShopPlan {
+        self.redis = Some(redis.url());
         self
     }
 
@@ -91,7 +130,7 @@ pub struct Shop {
     /// Where WeChat's notifications come in when no edge is there to take them.
     door: Option<Tap>,
     settings: Vec<(String, String)>,
-    schema: Schema,
+    pub(crate) schema: Schema,
     folder: Folder,
     _room: OwnedSemaphorePermit,
 }
@@ -106,10 +145,14 @@ impl Shop {
     pub(crate) async fn launch(plan: ShopPlan, front: &str) -> Shop {
         let room = ROOM.clone().acquire_owned().await.expect("the semaphore is never closed");
         let folder = Folder::create();
-        let schema = Schema::create().await;
+        let servers = Servers {
+            mysql: plan.mysql.unwrap_or_else(env::mysql_url),
+            redis: plan.redis.unwrap_or_else(env::redis_url),
+        };
+        let schema = Schema::create(servers).await;
         let wechat = start_wechat(&folder.path).await;
-        let cable = if plan.redis_cable { Some(RedisCable::to(&env::redis_url()).await) } else { None };
-        let redis_url = cable.as_ref().map_or_else(env::redis_url, |cable| cable.url().to_owned());
+        let cable = if plan.redis_cable { Some(RedisCable::to(schema.redis_url()).await) } else { None };
+        let redis_url = cable.as_ref().map_or(schema.redis_url(), RedisCable::url).to_owned();
 
         let keys = env::keys_folder();
         let mut settings = env::read_settings(&keys.join("keys/origin.env"));
@@ -133,23 +176,25 @@ impl Shop {
             process::run(step, Command::new(env::origin_binary()).arg(step), &settings).await;
         }
         let db = MySqlPool::connect_lazy(&schema.mysql_url()).expect("the schema's URL is well formed");
-        if let Some(each) = plan.stock {
-            restock(&db, each).await;
+        if !plan.stock.is_empty() {
+            restock(&db, &plan.stock).await;
         }
         // The worker goes first: an origin that starts beside a finished gate uses it from its first order on.
         let worker = if plan.worker {
-            let worker = start_worker("worker", &folder.path, &settings).await;
+            let worker =
+                start_worker("worker", &folder.path, &armed(&settings, plan.worker_dies_at.as_deref())).await;
             eventually(LONG, "the worker builds the stock gate", async || {
                 let sku: i64 =
                     sqlx::query_scalar("SELECT MIN(sku_id) FROM stock").fetch_one(&db).await.ok()?;
-                gate_level(&schema, sku).await
+                gate::level(&schema, sku).await
             })
             .await;
             Some(worker)
         } else {
             None
         };
-        let (origin, origin_url) = start_origin("origin", &folder.path, &settings).await;
+        let origin_settings = armed(&settings, plan.origin_dies_at.as_deref());
+        let (origin, origin_url) = start_origin("origin", &folder.path, &origin_settings).await;
         let api = Caller::edge(&origin_url, Shop::edge_key());
         Shop {
             api,
@@ -170,13 +215,17 @@ impl Shop {
 
     /// The jobs, from now on; a worker that ran before ends.
     pub async fn start_worker(&mut self) {
-        let worker = start_worker(&unique("worker"), &self.folder.path, &self.settings).await;
-        self.worker = Some(worker);
+        self.start_worker_to_die_at(None).await;
+    }
+
+    /// A worker that kills itself at the n-th passing of a named point, `name:n`.
+    pub async fn start_worker_to_die_at(&mut self, point: Option<&str>) {
+        self.worker = Some(self.one_more_worker(point).await);
     }
 
     /// One more worker beside the first.
     pub async fn another_worker(&mut self) {
-        let worker = start_worker(&unique("worker"), &self.folder.path, &self.settings).await;
+        let worker = self.one_more_worker(None).await;
         self.replicas.push(worker);
     }
 
@@ -222,7 +271,12 @@ impl Shop {
     /// Starts a new origin in the place of the one that ended, at another address. Who logged in before must do so
     /// again through [`Shop::shopper`], since their calls still go to the old one.
     pub async fn restart_origin(&mut self) {
-        let (origin, url) = start_origin(&unique("origin"), &self.folder.path, &self.settings).await;
+        self.restart_origin_to_die_at(None).await;
+    }
+
+    /// The same; the new one kills itself at the n-th passing of a named point, `name:n`.
+    pub async fn restart_origin_to_die_at(&mut self, point: Option<&str>) {
+        let (origin, url) = self.one_more_origin(point).await;
         self.origin = origin;
         self.api = Caller::edge(&url, Shop::edge_key());
         if let Some(door) = &self.door {
@@ -233,9 +287,30 @@ impl Shop {
 
     /// One more origin beside the first, over the same MySQL and Redis; called as the edge calls it.
     pub async fn replica(&mut self) -> Caller {
-        let (origin, url) = start_origin(&unique("replica"), &self.folder.path, &self.settings).await;
+        let (origin, url) = self.one_more_origin(None).await;
         self.replicas.push(origin);
         Caller::edge(&url, Shop::edge_key())
+    }
+
+    /// An origin that is the caller's to keep, and its URL.
+    pub async fn one_more_origin(&self, die_at: Option<&str>) -> (Process, String) {
+        start_origin(&unique("origin"), &self.folder.path, &armed(&self.settings, die_at)).await
+    }
+
+    /// Calls an origin of this shop's as the edge calls it.
+    pub fn call_origin(&self, url: &str) -> Caller {
+        Caller::edge(url, Shop::edge_key())
+    }
+
+    /// A worker that is the caller's to keep.
+    pub async fn one_more_worker(&self, die_at: Option<&str>) -> Process {
+        start_worker(&unique("worker"), &self.folder.path, &armed(&self.settings, die_at)).await
+    }
+
+    /// From now on WeChat's notifications go to the origin at this URL.
+    pub fn lead_notifications_to(&self, url: &str) {
+        let door = self.door.as_ref().expect("a shop with an edge in front has no door of its own");
+        door.lead_to_signed(url, Shop::edge_key());
     }
 
     /// The worker's process.
@@ -276,54 +351,6 @@ impl Shop {
             .expect("the SKU has a row of stock")
     }
 
-    /// What the gate in Redis shows for a SKU, if it shows anything.
-    pub async fn gate(&self, sku: i64) -> Option<i64> {
-        gate_level(&self.schema, sku).await
-    }
-
-    /// Sends Redis one command, with this shop's prefix in front of every argument that begins with `:`.
-    pub async fn redis_command(&self, words: &[&str]) {
-        self.redis_words(words).exec_async(&mut redis().await).await.expect("Redis answers");
-    }
-
-    /// The number that Redis answers to a command, written as in [`Shop::redis_command`].
-    pub async fn redis_number(&self, words: &[&str]) -> i64 {
-        self.redis_words(words).query_async(&mut redis().await).await.expect("Redis answers with a number")
-    }
-
-    fn redis_words(&self, words: &[&str]) -> redis::Cmd {
-        let mut command = redis::Cmd::new();
-        for word in words {
-            match word.strip_prefix(':') {
-                Some(key) => command.arg(format!("{}:{key}", self.schema.name)),
-                None => command.arg(*word),
-            };
-        }
-        command
-    }
-
-    /// Whether Redis has this key of the shop's, named as in [`Shop::redis_command`].
-    pub async fn redis_has(&self, key: &str) -> bool {
-        let key = format!("{}{key}", self.schema.name);
-        redis::cmd("EXISTS").arg(key).query_async(&mut redis().await).await.expect("Redis answers")
-    }
-
-    /// Every hold in the gate is now as old as one whose maker is gone for good.
-    pub async fn age_holds(&self) {
-        let mut redis = redis().await;
-        let key = format!("{}:holds", self.schema.name);
-        let numbers: Vec<String> = redis::cmd("ZRANGE")
-            .arg(&key)
-            .arg(0)
-            .arg(-1)
-            .query_async(&mut redis)
-            .await
-            .expect("Redis answers");
-        for number in numbers {
-            self.redis_command(&["ZADD", ":holds", "0", &number]).await;
-        }
-    }
-
     /// Changes the books behind the origin's back; `number` ends the statement.
     pub async fn change(&self, statement: &'static str, number: i64) {
         sqlx::raw_sql(AssertSqlSafe(format!("{statement}{number}")))
@@ -342,13 +369,10 @@ impl Shop {
         process::try_run(Command::new(env::origin_binary()).args(arguments), &self.settings).await
     }
 
-    /// Redis loses everything that this shop had in it, as a restart without persistence does.
-    pub async fn forget_redis(&self) {
-        let mut redis = redis().await;
-        let pattern = format!("{}:*", self.schema.name);
-        let keys: Vec<String> =
-            redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.expect("Redis answers");
-        let _: () = redis::cmd("DEL").arg(keys).query_async(&mut redis).await.expect("Redis answers");
+    /// What `farmgate-origin serve` says when it is to die at a point that there is none of, and whether it served.
+    pub async fn try_to_serve(&self, die_at: &str) -> (bool, String) {
+        let mut command = Command::new(env::origin_binary());
+        process::try_run(command.arg("serve"), &armed(&self.settings, Some(die_at))).await
     }
 
     /// The time to pay this order is over, as if it had been made that much earlier.
@@ -366,14 +390,11 @@ impl Shop {
     }
 }
 
-async fn redis() -> MultiplexedConnection {
-    let client = redis::Client::open(env::redis_url()).expect("a redis:// URL");
-    client.get_multiplexed_async_connection().await.expect("the tests' Redis answers")
-}
-
-async fn gate_level(schema: &Schema, sku: i64) -> Option<i64> {
-    let key = format!("{}:stock:{sku}", schema.name);
-    redis::cmd("GET").arg(key).query_async(&mut redis().await).await.expect("Redis answers")
+/// The settings of a process that is to die at a named point.
+fn armed(settings: &[(String, String)], die_at: Option<&str>) -> Vec<(String, String)> {
+    let mut settings = settings.to_vec();
+    settings.extend(die_at.map(|point| ("FARMGATE_CRASH_AT".to_owned(), point.to_owned())));
+    settings
 }
 
 async fn start_worker(name: &str, folder: &Path, settings: &[(String, String)]) -> Process {
@@ -406,9 +427,11 @@ async fn start_wechat(folder: &Path) -> Wechat {
 }
 
 /// Sets every SKU's stock before anything was sold, with movements to match.
-async fn restock(db: &MySqlPool, each: i32) {
+async fn restock(db: &MySqlPool, levels: &[i32]) {
+    let list = levels.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
+    let level = format!("ELT(1 + (sku_id - (SELECT MIN(id) FROM product_skus)) % {}, {list})", levels.len());
     let statements = [
-        format!("UPDATE stock SET total = {each}, available = {each}"),
+        format!("UPDATE stock SET total = {level}, available = total"),
         "DELETE FROM stock_movements".to_owned(),
         "INSERT INTO stock_movements (sku_id, reason, available_change, held_change, sold_change)
          SELECT sku_id, 'stocked', available, 0, 0 FROM stock"

@@ -36,6 +36,12 @@ impl Wechat {
         self.caller.post("/sim/pay", &json!({"out_trade_no": out_trade_no})).await.status == 200
     }
 
+    /// Whether WeChat takes the payment with the parameters that the shop handed the phone.
+    pub async fn try_pay_with(&self, out_trade_no: &str, parameters: &Value) -> bool {
+        let body = json!({"out_trade_no": out_trade_no, "request_payment": parameters});
+        self.caller.post("/sim/pay", &body).await.status == 200
+    }
+
     /// What paying is refused with, as (status, reason).
     pub async fn pay_refused(&self, out_trade_no: &str) -> (u16, String) {
         let reply = self.caller.post("/sim/pay", &json!({"out_trade_no": out_trade_no})).await;

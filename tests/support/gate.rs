@@ -1,0 +1,106 @@
+//! The stock gate of a test's shop, read and spoiled straight in Redis.
+
+use redis::AsyncCommands as _;
+
+use crate::schema::Schema;
+use crate::shop::Shop;
+
+/// What the gate shows for a SKU, if it shows anything.
+pub(crate) async fn level(schema: &Schema, sku: i64) -> Option<i64> {
+    let key = format!("{}:stock:{sku}", schema.name);
+    redis::cmd("GET").arg(key).query_async(&mut schema.redis().await).await.expect("Redis answers")
+}
+
+impl Shop {
+    /// What the gate in Redis shows for a SKU, if it shows anything.
+    pub async fn gate(&self, sku: i64) -> Option<i64> {
+        level(&self.schema, sku).await
+    }
+
+    /// Sends Redis one command, with this shop's prefix in front of every argument that begins with `:`.
+    pub async fn redis_command(&self, words: &[&str]) {
+        self.redis_words(words).exec_async(&mut self.schema.redis().await).await.expect("Redis answers");
+    }
+
+    /// The number that Redis answers to a command, written as in [`Shop::redis_command`].
+    pub async fn redis_number(&self, words: &[&str]) -> i64 {
+        let mut redis = self.schema.redis().await;
+        self.redis_words(words).query_async(&mut redis).await.expect("Redis answers with a number")
+    }
+
+    fn redis_words(&self, words: &[&str]) -> redis::Cmd {
+        let mut command = redis::Cmd::new();
+        for word in words {
+            match word.strip_prefix(':') {
+                Some(key) => command.arg(format!("{}:{key}", self.schema.name)),
+                None => command.arg(*word),
+            };
+        }
+        command
+    }
+
+    /// Whether Redis has this key of the shop's, named as in [`Shop::redis_command`].
+    pub async fn redis_has(&self, key: &str) -> bool {
+        let key = format!("{}{key}", self.schema.name);
+        redis::cmd("EXISTS")
+            .arg(key)
+            .query_async(&mut self.schema.redis().await)
+            .await
+            .expect("Redis answers")
+    }
+
+    /// Every hold in the gate is now as old as one whose maker is gone for good.
+    pub async fn age_holds(&self) {
+        let mut redis = self.schema.redis().await;
+        let key = format!("{}:holds", self.schema.name);
+        let numbers: Vec<String> = redis::cmd("ZRANGE")
+            .arg(&key)
+            .arg(0)
+            .arg(-1)
+            .query_async(&mut redis)
+            .await
+            .expect("Redis answers");
+        for number in numbers {
+            self.redis_command(&["ZADD", ":holds", "0", &number]).await;
+        }
+    }
+
+    /// Redis loses everything that this shop had in it, as a restart without persistence does.
+    pub async fn forget_redis(&self) {
+        let mut redis = self.schema.redis().await;
+        let pattern = format!("{}:*", self.schema.name);
+        let keys: Vec<String> =
+            redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.expect("Redis answers");
+        let _: () = redis::cmd("DEL").arg(keys).query_async(&mut redis).await.expect("Redis answers");
+    }
+
+    /// Numbers of the orders that have a hold in the gate.
+    pub async fn holds(&self) -> Vec<String> {
+        let key = format!("{}:holds", self.schema.name);
+        self.schema.redis().await.zrange(key, 0, -1).await.expect("Redis answers")
+    }
+
+    /// The generation that the gate shows, if any.
+    pub async fn gate_epoch(&self) -> Option<i64> {
+        let key = format!("{}:gate-epoch", self.schema.name);
+        self.schema.redis().await.get(key).await.expect("Redis answers")
+    }
+
+    /// Whether the gate is of MySQL's generation, nothing is held, and every SKU shows what MySQL has available.
+    pub async fn gate_is_true(&self) -> bool {
+        if self.gate_epoch().await != Some(self.count("SELECT epoch FROM gate_epoch").await)
+            || !self.holds().await.is_empty()
+        {
+            return false;
+        }
+        let stock: Vec<(i64, i64)> =
+            sqlx::query_as("SELECT sku_id, CAST(available AS SIGNED) FROM stock ORDER BY sku_id")
+                .fetch_all(&self.db)
+                .await
+                .expect("MySQL answers");
+        let keys: Vec<String> =
+            stock.iter().map(|(sku, _)| format!("{}:stock:{sku}", self.schema.name)).collect();
+        let shown: Vec<Option<i64>> = self.schema.redis().await.mget(keys).await.expect("Redis answers");
+        stock.iter().map(|(_, available)| Some(*available)).eq(shown)
+    }
+}
