@@ -8,3 +8,6 @@ mod gate;
 mod kill;
 mod outbox;
 mod oversell;
+mod points;
+mod rush;
+mod servers;

@@ -1,0 +1,116 @@
+//! A process that dies at a named point (`origin/src/crash.rs`): what it leaves is what docs/STOCK.md says, and all of it
+//! is mended.
+
+use farmgate_tests::{LONG, Shop, ShopPlan, eventually};
+
+use crate::rush::{Rush, converges};
+
+/// Orders that are told of before the origin dies with the next one.
+const BEFORE: usize = 2;
+
+/// An origin that dies at the third passing of `point` while shoppers order one after the other.
+async fn die_ordering(point: &str) -> (Shop, Rush) {
+    let die_at = format!("{point}:{}", BEFORE + 1);
+    let mut shop = ShopPlan::new().stock(9).worker().origin_dies_at(Some(&die_at)).start().await;
+    let mut rush = Rush::gather(&shop, BEFORE + 3).await;
+    let api = shop.api.clone();
+    rush.order_until_the_line_breaks(&api).await;
+    shop.origin().died_at(point).await;
+    assert_eq!(rush.told(), BEFORE);
+    assert_eq!(shop.holds().await.len(), 1, "the hold of the order that was at hand");
+    (shop, rush)
+}
+
+/// A new origin: everybody gets an order, the broken one's shopper too, and the books are clean.
+async fn recover(mut shop: Shop, mut rush: Rush) {
+    shop.restart_origin().await;
+    rush.ask_again(&shop.api).await;
+    assert_eq!(rush.told(), BEFORE + 3);
+    rush.nothing_is_lost_or_doubled(&shop).await;
+    converges(&shop).await;
+}
+
+async fn orders(shop: &Shop) -> usize {
+    usize::try_from(shop.count("SELECT COUNT(*) FROM orders").await).unwrap()
+}
+
+#[tokio::test]
+async fn death_after_the_gate_leaves_a_hold_and_no_order() {
+    let (shop, rush) = die_ordering("after_gate").await;
+    assert_eq!(orders(&shop).await, BEFORE);
+    recover(shop, rush).await;
+}
+
+#[tokio::test]
+async fn death_in_the_batch_leaves_a_hold_and_no_order() {
+    let (shop, rush) = die_ordering("in_batch").await;
+    assert_eq!(orders(&shop).await, BEFORE);
+    recover(shop, rush).await;
+}
+
+#[tokio::test]
+async fn death_after_commit_leaves_an_order_that_its_shopper_finds() {
+    let (shop, rush) = die_ordering("after_commit").await;
+    assert_eq!(orders(&shop).await, BEFORE + 1);
+    recover(shop, rush).await;
+}
+
+#[tokio::test]
+async fn death_in_the_sweeper_leaves_a_buried_hold_that_the_next_worker_gives_back() {
+    let (mut shop, rush) = die_ordering("after_gate").await;
+    shop.worker().kill();
+    shop.start_worker_to_die_at(Some("in_sweeper")).await;
+    shop.age_holds().await;
+    shop.worker().died_at("in_sweeper").await;
+    assert_eq!(shop.count("SELECT COUNT(*) FROM order_tombstones").await, 1);
+    assert_eq!(shop.holds().await.len(), 1);
+    shop.start_worker().await;
+    recover(shop, rush).await;
+}
+
+#[tokio::test]
+async fn death_after_a_cancel_leaves_the_gate_too_low_until_the_worker_looks() {
+    let die_at = Some("after_cancel_commit");
+    let mut shop = ShopPlan::new().stock(9).worker().origin_dies_at(die_at).start().await;
+    let (product, sku, _) = shop.first_product().await;
+    let shopper = shop.shopper("小王").await;
+    let order = shopper.order(product, 4).await;
+    let cancel = farmgate_tests::Call::new(
+        reqwest::Method::POST,
+        &format!("/api/orders/{}/cancel", order["order_id"]),
+    );
+    assert!(shopper.api.try_send(cancel.clone()).await.is_err(), "the origin lived on");
+    shop.origin().died_at("after_cancel_commit").await;
+    assert_eq!(shop.stock(sku).await.available, 9);
+
+    shop.restart_origin().await;
+    let again = shopper.through(&shop.api).api.send(cancel).await.data();
+    assert_eq!(again["status"], 4);
+    converges(&shop).await;
+    assert_eq!(shop.gate(sku).await, Some(9));
+}
+
+#[tokio::test]
+async fn death_of_the_worker_that_closes_an_overdue_order_gives_its_goods_back_once() {
+    let die_at = Some("after_cancel_commit");
+    let mut shop = ShopPlan::new().stock(9).worker().worker_dies_at(die_at).start().await;
+    let (product, sku, _) = shop.first_product().await;
+    let shopper = shop.shopper("小王").await;
+    let order = shopper.order(product, 4).await;
+    shop.let_time_run_out(&order).await;
+    shop.worker().died_at("after_cancel_commit").await;
+    shop.start_worker().await;
+    converges(&shop).await;
+    eventually(LONG, "the order is closed", async || {
+        (shopper.see(&order).await["status"] == 4).then_some(())
+    })
+    .await;
+    assert_eq!((shop.stock(sku).await.available, shop.gate(sku).await), (9, Some(9)));
+}
+
+#[tokio::test]
+async fn an_origin_told_to_die_at_no_known_point_does_not_start() {
+    let shop = Shop::start().await;
+    let (is_serving, said) = shop.try_to_serve("after_gates:2").await;
+    assert!(!is_serving && said.contains("after_gates is none of after_gate, in_batch"), "{said}");
+}

@@ -1,0 +1,133 @@
+//! MySQL and Redis that die, forget or come back old while orders are taken. Each test has servers of its own to kill.
+
+use farmgate_tests::{Mysql, Redis, ShopPlan};
+
+use crate::rush::{Rush, converges};
+
+const SHOPPERS: usize = 24;
+const STOCK: i32 = 20;
+
+#[tokio::test]
+async fn a_redis_flushed_in_the_middle_costs_no_order() {
+    let redis = Redis::start().await;
+    let shop = ShopPlan::new().stock(STOCK).worker().on_redis(&redis).start().await;
+    let mut rush = Rush::gather(&shop, SHOPPERS).await;
+    let mut is_flushed = false;
+    rush.order(&[shop.api.clone()], async |told| {
+        if told == 5 && !is_flushed {
+            is_flushed = true;
+            redis.flush().await;
+        }
+    })
+    .await;
+    assert!(is_flushed);
+    rush.ask_again(&shop.api).await;
+    rush.nothing_is_lost_or_doubled(&shop).await;
+    converges(&shop).await;
+}
+
+#[tokio::test]
+async fn a_redis_killed_and_restarted_empty_costs_no_order() {
+    let mut redis = Redis::start().await;
+    let shop = ShopPlan::new().stock(STOCK).worker().on_redis(&redis).start().await;
+    let before = shop.gate_epoch().await;
+    let mut rush = Rush::gather(&shop, SHOPPERS).await;
+    rush.order(&[shop.api.clone()], async |told| {
+        if told == 5 {
+            redis.kill();
+        }
+    })
+    .await;
+    // Without a gate MySQL alone decides, and sells every unit.
+    redis.kill();
+    rush.ask_again(&shop.api).await;
+    assert_eq!(rush.told(), usize::try_from(STOCK).unwrap());
+    rush.nothing_is_lost_or_doubled(&shop).await;
+
+    redis.restart_empty().await;
+    converges(&shop).await;
+    assert!(shop.gate_epoch().await > before, "an empty gate is filled as a new generation");
+}
+
+#[tokio::test]
+async fn a_redis_rolled_back_to_an_older_dump_oversells_nothing_and_is_mended() {
+    let mut redis = Redis::start().await;
+    // No worker at first, so that nothing mends the gate before MySQL has had to refuse.
+    let mut shop = ShopPlan::new().stock(STOCK).on_redis(&redis).start().await;
+    let (is_clean, report) = shop.reconcile(&["--repair"]).await;
+    assert!(is_clean, "{report}");
+    let (product, sku, _) = shop.first_product().await;
+    // The dump knows an order at hand whose maker dies: its hold is as stale as the levels.
+    shop.origin().kill();
+    shop.restart_origin_to_die_at(Some("after_gate:2")).await;
+    let early = shop.shopper("小李").await;
+    early.order(product, 2).await;
+    let address = early.address().await;
+    let body = farmgate_tests::json!({"product_id": product, "quantity": 3, "address_id": address});
+    assert!(early.api.try_send(farmgate_tests::Call::post("/api/orders", &body)).await.is_err());
+    shop.origin().died_at("after_gate").await;
+    redis.save().await;
+    let epoch = shop.gate_epoch().await;
+
+    shop.restart_origin().await;
+    let busy = shop.shopper("小王").await;
+    busy.order(product, 12).await;
+    assert_eq!(shop.stock(sku).await.available, 6);
+    redis.roll_back().await;
+    assert_eq!(shop.gate_epoch().await, epoch, "an old dump looks like the gate that is believed");
+    assert_eq!(shop.gate(sku).await, Some(15), "20 less the order of 2 and the hold of 3");
+
+    let mut rush = Rush::gather(&shop, SHOPPERS).await;
+    rush.order(&[shop.api.clone()], async |_| {}).await;
+    rush.ask_again(&shop.api).await;
+    assert_eq!(rush.told(), 6, "MySQL sells what it has, whatever the gate shows");
+    assert_eq!(shop.stock(sku).await.available, 0);
+
+    shop.start_worker().await;
+    converges(&shop).await;
+    assert_eq!(shop.gate(sku).await, Some(0));
+    assert_eq!(shop.count("SELECT COUNT(*) FROM order_tombstones").await, 1, "the stale hold's number");
+}
+
+#[tokio::test]
+async fn a_mysql_killed_in_the_middle_loses_no_order() {
+    let mut mysql = Mysql::start().await;
+    let shop = ShopPlan::new().stock(STOCK).worker().on_mysql(&mysql).start().await;
+    let mut rush = Rush::gather(&shop, SHOPPERS).await;
+    let mut is_killed = false;
+    rush.order(&[shop.api.clone()], async |told| {
+        if told == 5 && !is_killed {
+            is_killed = true;
+            mysql.kill();
+        }
+    })
+    .await;
+    assert!(is_killed);
+    mysql.restart().await;
+    rush.ask_again(&shop.api).await;
+    rush.nothing_is_lost_or_doubled(&shop).await;
+    converges(&shop).await;
+}
+
+#[tokio::test]
+async fn a_mysql_restarted_under_load_and_a_worker_killed_beside_it_lose_no_order() {
+    let mut mysql = Mysql::start().await;
+    let mut shop = ShopPlan::new().stock(STOCK).worker().on_mysql(&mysql).start().await;
+    let mut rush = Rush::gather(&shop, SHOPPERS).await;
+    let mut is_killed = false;
+    let apis = [shop.api.clone(), shop.replica().await];
+    rush.order(&apis, async |told| {
+        if told == 8 && !is_killed {
+            is_killed = true;
+            mysql.kill();
+            shop.worker().kill();
+            mysql.restart().await;
+        }
+    })
+    .await;
+    assert!(is_killed);
+    shop.start_worker().await;
+    rush.ask_again(&shop.api).await;
+    rush.nothing_is_lost_or_doubled(&shop).await;
+    converges(&shop).await;
+}
