@@ -11,3 +11,4 @@ mod oversell;
 mod points;
 mod rush;
 mod servers;
+mod trials;

@@ -13,7 +13,7 @@ async fn a_redis_flushed_in_the_middle_costs_no_order() {
     let shop = ShopPlan::new().stock(STOCK).worker().on_redis(&redis).start().await;
     let mut rush = Rush::gather(&shop, SHOPPERS).await;
     let mut is_flushed = false;
-    rush.order(&[shop.api.clone()], async |told| {
+    rush.order(std::slice::from_ref(&shop.api), async |told| {
         if told == 5 && !is_flushed {
             is_flushed = true;
             redis.flush().await;
@@ -32,7 +32,7 @@ async fn a_redis_killed_and_restarted_empty_costs_no_order() {
     let shop = ShopPlan::new().stock(STOCK).worker().on_redis(&redis).start().await;
     let before = shop.gate_epoch().await;
     let mut rush = Rush::gather(&shop, SHOPPERS).await;
-    rush.order(&[shop.api.clone()], async |told| {
+    rush.order(std::slice::from_ref(&shop.api), async |told| {
         if told == 5 {
             redis.kill();
         }
@@ -78,7 +78,7 @@ async fn a_redis_rolled_back_to_an_older_dump_oversells_nothing_and_is_mended() 
     assert_eq!(shop.gate(sku).await, Some(15), "20 less the order of 2 and the hold of 3");
 
     let mut rush = Rush::gather(&shop, SHOPPERS).await;
-    rush.order(&[shop.api.clone()], async |_| {}).await;
+    rush.order(std::slice::from_ref(&shop.api), async |_| {}).await;
     rush.ask_again(&shop.api).await;
     assert_eq!(rush.told(), 6, "MySQL sells what it has, whatever the gate shows");
     assert_eq!(shop.stock(sku).await.available, 0);
@@ -95,7 +95,7 @@ async fn a_mysql_killed_in_the_middle_loses_no_order() {
     let shop = ShopPlan::new().stock(STOCK).worker().on_mysql(&mysql).start().await;
     let mut rush = Rush::gather(&shop, SHOPPERS).await;
     let mut is_killed = false;
-    rush.order(&[shop.api.clone()], async |told| {
+    rush.order(std::slice::from_ref(&shop.api), async |told| {
         if told == 5 && !is_killed {
             is_killed = true;
             mysql.kill();

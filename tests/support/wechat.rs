@@ -1,20 +1,23 @@
 //! The controls of this test's wechat-sim (`tests/wechat-sim/controls.rs` documents them).
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::caller::{Call, Caller};
 use crate::process::Process;
 
 /// A running wechat-sim.
-#[derive(Debug)]
+/// Clones are the same one; it ends with the last of them.
+#[derive(Clone, Debug)]
 pub struct Wechat {
     caller: Caller,
-    _process: Process,
+    _process: Arc<Process>,
 }
 
 impl Wechat {
     pub(crate) fn new(url: &str, process: Process) -> Wechat {
-        Wechat { caller: Caller::phone(url), _process: process }
+        Wechat { caller: Caller::phone(url), _process: Arc::new(process) }
     }
 
     pub fn url(&self) -> &str {
