@@ -17,6 +17,12 @@ pub enum Point {
     InSweeper,
     /// An order is cancelled for good; the gate does not have its goods back yet.
     AfterCancelCommit,
+    /// Deliveries are written; no stream knows of them yet.
+    OutboxBeforeSend,
+    /// Events are in their stream; nobody was told that they are.
+    OutboxAfterSend,
+    /// A consumer's effect is committed; its entry in the stream is not ended.
+    OutboxAfterEffect,
 }
 
 /// Ends the process here if that was asked for.
@@ -68,12 +74,15 @@ mod armed {
     }
 
     impl Point {
-        const ALL: [Point; 5] = [
+        const ALL: [Point; 8] = [
             Point::AfterGate,
             Point::InBatch,
             Point::AfterCommit,
             Point::InSweeper,
             Point::AfterCancelCommit,
+            Point::OutboxBeforeSend,
+            Point::OutboxAfterSend,
+            Point::OutboxAfterEffect,
         ];
 
         /// What tests call it.
@@ -84,6 +93,9 @@ mod armed {
                 Point::AfterCommit => "after_commit",
                 Point::InSweeper => "in_sweeper",
                 Point::AfterCancelCommit => "after_cancel_commit",
+                Point::OutboxBeforeSend => "outbox_before_send",
+                Point::OutboxAfterSend => "outbox_after_send",
+                Point::OutboxAfterEffect => "outbox_after_effect",
             }
         }
     }

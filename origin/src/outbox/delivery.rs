@@ -11,6 +11,7 @@ use super::model::{Consumer, Failure};
 use super::store;
 use super::stream::{self, Entry, Inbox};
 use crate::app::App;
+use crate::crash::{self, Point};
 use crate::db::{Retryable, TransactionError, is_away};
 
 /// Events in one transaction.
@@ -140,6 +141,7 @@ impl Work {
                 return Ok(());
             }
         }
+        crash::point(Point::OutboxAfterEffect);
         Ok(self.inbox.end(entries).await?)
     }
 

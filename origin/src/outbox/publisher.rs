@@ -13,6 +13,7 @@ use super::consumers::CONSUMERS;
 use super::store::{self, Delivery};
 use super::stream;
 use crate::app::App;
+use crate::crash::{self, Point};
 use crate::db::TransactionError;
 
 /// Events handed out in one transaction.
@@ -86,6 +87,7 @@ async fn hand_out(app: &App, rooms: &[usize]) -> anyhow::Result<bool> {
         })
         .await
         .map_err(TransactionError::<sqlx::Error>::flatten)?;
+    crash::point(Point::OutboxBeforeSend);
     let sent: Vec<&Delivery> = deliveries.iter().filter(|delivery| delivery.due_at > now).collect();
     let entries: Vec<(&str, i64)> = sent.iter().map(|delivery| (delivery.consumer, delivery.event)).collect();
     if let Err(error) = stream::send(&app.redis, &entries).await {
@@ -96,6 +98,7 @@ async fn hand_out(app: &App, rooms: &[usize]) -> anyhow::Result<bool> {
         }
         return Err(error.into());
     }
+    crash::point(Point::OutboxAfterSend);
     Ok(is_more)
 }
 
