@@ -38,7 +38,8 @@ pub struct Db {
 /// What a connection is told first. Gap locks of REPEATABLE READ would let neighbours' inserts deadlock; nothing here
 /// relies on them.
 const FOR_STATEMENTS: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
-const FOR_TRANSACTIONS: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SET SESSION autocommit = 0";
+const FOR_TRANSACTIONS: &str =
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SET SESSION autocommit = 0";
 
 impl Db {
     /// Prepares the pools; the first connection is made when it is needed, so that a process can start while MySQL
