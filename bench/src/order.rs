@@ -21,8 +21,8 @@ pub const BARE_DATABASE: &str = "farmgate_bare";
 pub const COMMIT_DATABASE: &str = "farmgate_commit";
 /// Before anything is counted: prepared statements, connections, Node's compiler.
 const WARM_UP: Duration = Duration::from_secs(3);
-/// Writers of the bare loop: the number at which it was fastest, tried from 1 to 16.
-pub const BARE_CONNECTIONS: u32 = 4;
+/// Connections of the bare loop. Of 1, 2, 4 and 8 this was the fastest on two processor cores, by a hair from 2 on.
+pub const BARE_CONNECTIONS: u32 = 8;
 
 /// How long and how much.
 #[derive(Debug, Clone, clap::Args)]
