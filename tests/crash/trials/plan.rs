@@ -27,8 +27,8 @@ impl Random {
         self.within(1, 100) <= percent
     }
 
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.within(0, from.len() - 1)]
+    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.within(0, from.len() - 1)].clone()
     }
 }
 
@@ -107,8 +107,8 @@ impl Plan {
         let stock = (0..SKUS).map(|_| i32::try_from(r.within(2, 8)).unwrap()).collect();
         let origins: Vec<Option<String>> = (0..r.within(1, 3)).map(|_| origin_death(r)).collect();
         let worker_dies_at = r.chance(25).then(|| {
-            let point = r.pick(&["in_sweeper", "after_cancel_commit"]);
-            format!("{point}:{}", r.within(1, 2))
+            let last = r.within(1, 2);
+            r.pick(&["in_sweeper:1".to_owned(), format!("after_cancel_commit:{last}")])
         });
         let shoppers = r.within(4, 10);
         let wishes: Vec<Wish> =

@@ -263,12 +263,12 @@ impl Errand {
     /// `None` while it may still become so.
     pub fn accepts(&self, status: i64, is_paid: bool) -> Option<bool> {
         match (self.paid == Some(true), self.wish.then) {
-            // WeChat has the money: the order is paid, or the payment stands beside a cancelled one for its refund.
-            (true, then) => match (status, is_paid) {
+            // WeChat has the money, so the order is paid. A payment beside a cancelled order, which waits for its refund,
+            // takes a prepare that is under way while the order is cancelled: no errand does that.
+            (true, _) => match (status, is_paid) {
                 (1, true) => Some(self.cancelled != Some(true)),
-                (4, true) => Some(then != Then::Pay && self.cancelled != Some(false)),
                 // The notification is repeated until it is taken.
-                (0 | 4, false) => None,
+                (0, false) => None,
                 _ => Some(false),
             },
             (false, Then::Keep) => Some((status, is_paid) == (0, false)),

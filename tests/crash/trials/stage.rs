@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use farmgate_tests::{Caller, Mysql, Process, Redis, Shop, ShopPlan, json};
+use farmgate_tests::{Caller, LONG, Mysql, Process, Redis, Shop, ShopPlan, eventually, json};
 
 use super::plan::{Fault, Plan};
 
@@ -112,10 +112,23 @@ impl Stage {
                 self.bring_back(which).await;
             }
         }
+        if self.armed_worker.is_some() && !self.shop.worker().has_ended() {
+            self.sweep_with_the_old_worker().await;
+        }
         if self.armed_worker.is_some() || self.shop.worker().has_ended() {
             self.end_worker();
             self.start_worker().await;
         }
+    }
+
+    /// The holds that the dead have left are this worker's to sweep, which is where it may be told to die.
+    async fn sweep_with_the_old_worker(&mut self) {
+        eventually(LONG, "the worker sweeps, or dies of it", async || {
+            self.shop.age_holds().await;
+            let is_swept = self.shop.holds().await.is_empty();
+            (is_swept || self.shop.worker().has_ended()).then_some(())
+        })
+        .await;
     }
 
     fn end_origin(&mut self, which: usize) {
