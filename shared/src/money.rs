@@ -74,7 +74,8 @@ impl fmt::Display for Fen {
 pub struct MoneyError;
 
 /// The wire shows a JSON number in yuan (15.8). Division by 100 yields the double nearest to the decimal, whose
-/// shortest form has at most two decimals for every amount below 90 trillion yuan.
+/// shortest form has at most two decimals for every amount below 2^46 yuan (70 trillion): there two doubles are less
+/// than a fen apart.
 impl Serialize for Fen {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[allow(clippy::cast_precision_loss)] // exact: no amount here comes near 2^53 fen
@@ -92,7 +93,80 @@ impl<'de> Deserialize<'de> for Fen {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Amounts below this, in fen, are exact on the wire.
+    const WIRE_MOST: i64 = (1 << 46) * 100;
+
+    /// `Some` where an i64 can hold it.
+    fn fen(exact: i128) -> Option<Fen> {
+        i64::try_from(exact).ok().map(Fen)
+    }
+
+    fn any_fen() -> impl Strategy<Value = Fen> {
+        prop_oneof![any::<i64>(), -100_000..100_000_i64, (i64::MAX - 1000)..=i64::MAX].prop_map(Fen)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn what_is_printed_is_read_back(amount in any_fen()) {
+            // The one amount whose positive twin does not exist.
+            prop_assume!(amount != Fen(i64::MIN));
+            prop_assert_eq!(Fen::parse_yuan(&amount.to_string()), Ok(amount));
+        }
+
+        #[test]
+        fn what_is_read_is_what_the_digits_say(
+            negative: bool, yuan in 0..=u64::MAX, decimals in prop_oneof![Just(None), (1..=3_usize).prop_map(Some)],
+            fraction in 0..1000_u32,
+        ) {
+            let digits = decimals.map(|count| format!("{fraction:03}")[..count].to_owned());
+            let sign = if negative { "-" } else { "" };
+            let text = digits.as_ref().map_or_else(|| format!("{sign}{yuan}"), |digits| format!("{sign}{yuan}.{digits}"));
+            let cents = match digits.as_deref() {
+                None => Some(0),
+                Some(digits) if digits.len() <= 2 => format!("{digits:0<2}").parse::<i128>().ok(),
+                Some(_) => None,
+            };
+            let exact = cents.map(|cents| i128::from(yuan) * 100 + cents).and_then(fen);
+            let expected = exact.map(|amount| Fen(if negative { -amount.0 } else { amount.0 })).ok_or(MoneyError);
+            prop_assert_eq!(Fen::parse_yuan(&text), expected, "{}", text);
+        }
+
+        #[test]
+        fn arithmetic_is_exact_or_none(a in any_fen(), b in any_fen(), quantity: u32) {
+            prop_assert_eq!(a.checked_add(b), fen(i128::from(a.0) + i128::from(b.0)));
+            prop_assert_eq!(a.checked_sub(b), fen(i128::from(a.0) - i128::from(b.0)));
+            prop_assert_eq!(a.checked_mul(quantity), fen(i128::from(a.0) * i128::from(quantity)));
+        }
+
+        #[test]
+        fn a_sum_is_exact_or_none(amounts in proptest::collection::vec(prop_oneof![0..=i64::MAX, 0..1_000_000_i64], 0..20)) {
+            let exact = amounts.iter().copied().map(i128::from).sum();
+            prop_assert_eq!(Fen::checked_sum(amounts.into_iter().map(Fen)), fen(exact));
+        }
+
+        #[test]
+        fn the_wire_shows_two_decimals_at_most_and_is_read_back(
+            amount in prop_oneof![-WIRE_MOST..=WIRE_MOST, -1_000_000..1_000_000_i64, (WIRE_MOST - 1000)..=WIRE_MOST],
+        ) {
+            let json = serde_json::to_string(&Fen(amount)).unwrap();
+            let decimals = json.split_once('.').map_or("", |(_, decimals)| decimals);
+            prop_assert!(decimals.len() <= 2 && decimals.bytes().all(|b| b.is_ascii_digit()), "{}", json);
+            prop_assert_eq!(serde_json::from_str::<Fen>(&json).unwrap(), Fen(amount), "{}", json);
+        }
+
+        #[test]
+        fn a_third_decimal_is_refused_on_the_wire(yuan in 0..1_000_000_000_u32, thousandths in 0..1000_u32) {
+            prop_assume!(thousandths % 10 != 0);
+            let json = format!("{yuan}.{thousandths:03}");
+            prop_assert!(serde_json::from_str::<Fen>(&json).is_err(), "{}", json);
+        }
+    }
 
     #[test]
     fn yuan_is_read_exactly_or_refused() {
