@@ -120,9 +120,12 @@ pub fn line_amount(offer: &Offer) -> Option<Fen> {
 mod tests {
     use farmgate_shared::api::orders::Quantity;
     use farmgate_shared::ids::{ProductId, SkuId};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
     use time::macros::datetime;
 
     use super::*;
+    use crate::stock::model::Shift;
 
     fn offer(price: i64, quantity: u32) -> Offer {
         Offer {
@@ -173,5 +176,135 @@ mod tests {
         assert_eq!(Sums::of(&[offer(i64::MAX, 2)], Fen::ZERO, |_| Fen::ZERO), None);
         assert_eq!(Sums::of(&[offer(9_999_999_999, 2)], Fen::ZERO, |_| Fen::ZERO), None);
         assert_eq!(Sums::of(&[offer(100, 1)], Fen(100), |_| Fen::ZERO), None, "WeChat takes 1 fen at least");
+    }
+
+    /// Every state that a new order can come to.
+    fn reachable() -> Vec<Status> {
+        let mut found = vec![Status::AwaitingPayment];
+        let mut next = 0;
+        while let Some(status) = found.get(next).copied() {
+            let new: Vec<Status> =
+                status.followers().iter().copied().filter(|status| !found.contains(status)).collect();
+            found.extend(new);
+            next += 1;
+        }
+        found
+    }
+
+    #[test]
+    fn every_state_can_be_reached_and_the_first_never_comes_back() {
+        let reachable = reachable();
+        for status in Status::ALL {
+            assert!(reachable.contains(&status), "nothing leads to {status:?}");
+            assert!(!status.may_become(Status::AwaitingPayment), "{status:?}");
+        }
+    }
+
+    /// What the use cases of [`super::super::service`] do to the stock: `mark_paid` sells, `cancel_unpaid` releases,
+    /// and what follows a payment moves nothing.
+    fn shift(from: Status, to: Status) -> Option<Shift> {
+        match (from, to) {
+            (Status::AwaitingPayment, Status::Paid) => Some(Shift::Sell),
+            (Status::AwaitingPayment, Status::Cancelled) => Some(Shift::Release),
+            _ => None,
+        }
+    }
+
+    /// A row of `stock` with its CHECKs.
+    #[derive(Clone, Copy, Debug)]
+    struct Row {
+        total: i64,
+        available: i64,
+        held: i64,
+        sold: i64,
+    }
+
+    impl Row {
+        fn apply(&mut self, shift: Shift, quantity: u32) -> Result<(), TestCaseError> {
+            let change = shift.of(quantity);
+            self.available += change.available;
+            self.held += change.held;
+            self.sold += change.sold;
+            prop_assert!(self.available >= 0 && self.held >= 0 && self.sold >= 0, "{:?}", self);
+            prop_assert_eq!(self.available + self.held + self.sold, self.total);
+            Ok(())
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        /// I1 and I2 in miniature: however orders for one SKU go their ways, the row's columns are theirs.
+        #[test]
+        fn whatever_way_orders_go_the_stock_is_theirs(
+            total in 0..2000_u32, quantities in vec(1..=999_u32, 1..8), steps in vec((0..8_usize, 0..8_usize), 0..60),
+        ) {
+            let total = i64::from(total);
+            let mut row = Row { total, available: total, held: 0, sold: 0 };
+            let mut orders: Vec<(Status, u32)> = Vec::new();
+            for quantity in quantities {
+                // The guard of `stock::store::hold`.
+                if row.available >= i64::from(quantity) {
+                    row.apply(Shift::Hold, quantity)?;
+                    orders.push((Status::AwaitingPayment, quantity));
+                }
+            }
+            for (order, way) in steps {
+                let count = orders.len().max(1);
+                let Some((status, quantity)) = orders.get_mut(order % count) else { continue };
+                let followers = status.followers();
+                let Some(next) = followers.get(way % followers.len().max(1)).copied() else {
+                    prop_assert!(matches!(status, Status::Cancelled | Status::Refunded));
+                    continue;
+                };
+                if let Some(shift) = shift(*status, next) {
+                    row.apply(shift, *quantity)?;
+                }
+                *status = next;
+                let sum = |is_counted: fn(Status) -> bool| -> i64 {
+                    orders.iter().filter(|(status, _)| is_counted(*status)).map(|(_, q)| i64::from(*q)).sum()
+                };
+                prop_assert_eq!(row.held, sum(|status| status == Status::AwaitingPayment));
+                let is_free = |status| matches!(status, Status::AwaitingPayment | Status::Cancelled);
+                prop_assert_eq!(row.sold, sum(|_| true) - sum(is_free));
+            }
+        }
+
+        #[test]
+        fn a_walk_never_leaves_an_end_and_never_forgets_a_payment(ways in vec(0..8_usize, 0..40)) {
+            let mut walk = vec![Status::AwaitingPayment];
+            for way in ways {
+                let status = walk[walk.len() - 1];
+                let may: Vec<Status> = Status::ALL.into_iter().filter(|next| status.may_become(*next)).collect();
+                prop_assert!(may.iter().all(|next| status.followers().contains(next)));
+                let Some(next) = may.get(way % may.len().max(1)) else { break };
+                walk.push(*next);
+            }
+            let ends = walk.iter().filter(|status| status.followers().is_empty()).count();
+            prop_assert!(ends == 0 || (ends == 1 && walk[walk.len() - 1].followers().is_empty()), "{:?}", walk);
+            if let Some(paid) = walk.iter().position(|status| *status == Status::Paid) {
+                let after = &walk[paid..];
+                prop_assert!(!after.contains(&Status::Cancelled) && !after.contains(&Status::AwaitingPayment), "{:?}", walk);
+            }
+        }
+
+        #[test]
+        fn sums_are_exact_or_refused(
+            lines in vec((prop_oneof![0..=MOST.0, 0..100_000_i64, 0..=i64::MAX], 1..=999_u32), 1..50),
+            discount in prop_oneof![Just(0), 0..10_000_i64, 0..=i64::MAX],
+            delivery in prop_oneof![Just(0), Just(800), 0..=i64::MAX],
+        ) {
+            let offers: Vec<Offer> = lines.iter().map(|(price, quantity)| offer(*price, *quantity)).collect();
+            let total: i128 = lines.iter().map(|(price, quantity)| i128::from(*price) * i128::from(*quantity)).sum();
+            let actual = total - i128::from(discount) + i128::from(delivery);
+            let most = i128::from(MOST.0);
+            let fits = total <= most && actual <= most && actual >= 1;
+            let sums = Sums::of(&offers, Fen(discount), |_| Fen(delivery));
+            prop_assert_eq!(sums.is_some(), fits);
+            if let Some(sums) = sums {
+                prop_assert_eq!((i128::from(sums.total.0), i128::from(sums.actual.0)), (total, actual));
+                prop_assert_eq!((sums.discount, sums.delivery), (Fen(discount), Fen(delivery)));
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! spares it requests that cannot succeed. Promises that each change of a row is one movement in the same transaction.
 
 pub mod gate;
+pub mod model;
 pub mod service;
 pub mod sold_out;
 mod store;

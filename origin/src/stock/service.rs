@@ -7,6 +7,7 @@ use farmgate_shared::ids::{OrderId, OrderNo, SkuId};
 use sqlx::MySqlConnection;
 
 use super::Line;
+use super::model::{Change, Shift};
 use super::store::{self, Movement};
 use crate::app::App;
 
@@ -49,16 +50,7 @@ pub async fn hold(connection: &mut MySqlConnection, orders: &[(OrderId, &[Line])
     let mut sums: BTreeMap<SkuId, u32> = BTreeMap::new();
     for (order, lines) in orders {
         for line in *lines {
-            let quantity = i64::from(line.quantity);
-            let order = Some(*order);
-            movements.push(Movement {
-                line: *line,
-                order,
-                reason: "held",
-                available: -quantity,
-                held: quantity,
-                sold: 0,
-            });
+            movements.push(movement(*order, *line, Shift::Hold));
             let sum = sums.entry(line.sku_id).or_default();
             *sum = sum.checked_add(line.quantity).ok_or(StockError::SomeNotEnough)?;
         }
@@ -86,7 +78,7 @@ pub async fn sell(
     order: OrderId,
     lines: &[Line],
 ) -> Result<(), StockError> {
-    record(connection, order, lines, "sold", |quantity| (0, -quantity, quantity)).await?;
+    record(connection, order, lines, Shift::Sell).await?;
     for line in lines {
         if !store::sell(connection, *line).await? {
             return Err(StockError::NotHeld(line.sku_id));
@@ -104,7 +96,7 @@ pub async fn release(
     order: OrderId,
     lines: &[Line],
 ) -> Result<(), StockError> {
-    record(connection, order, lines, "released", |quantity| (quantity, -quantity, 0)).await?;
+    record(connection, order, lines, Shift::Release).await?;
     for line in lines {
         if !store::release(connection, *line).await? {
             return Err(StockError::NotHeld(line.sku_id));
@@ -121,9 +113,8 @@ pub async fn create(connection: &mut MySqlConnection, line: Line) -> Result<bool
     if !store::create(connection, line).await? {
         return Ok(false);
     }
-    let available = i64::from(line.quantity);
-    let movement = Movement { line, order: None, reason: "stocked", available, held: 0, sold: 0 };
-    store::record(connection, &[movement]).await?;
+    let change = Change { available: i64::from(line.quantity), held: 0, sold: 0 };
+    store::record(connection, &[Movement { line, order: None, reason: "stocked", change }]).await?;
     Ok(true)
 }
 
@@ -131,17 +122,14 @@ async fn record(
     connection: &mut MySqlConnection,
     order: OrderId,
     lines: &[Line],
-    reason: &'static str,
-    changes: impl Fn(i64) -> (i64, i64, i64),
+    shift: Shift,
 ) -> Result<(), sqlx::Error> {
-    let movements: Vec<Movement> = lines
-        .iter()
-        .map(|line| {
-            let (available, held, sold) = changes(i64::from(line.quantity));
-            Movement { line: *line, order: Some(order), reason, available, held, sold }
-        })
-        .collect();
+    let movements: Vec<Movement> = lines.iter().map(|line| movement(order, *line, shift)).collect();
     store::record(connection, &movements).await
+}
+
+fn movement(order: OrderId, line: Line, shift: Shift) -> Movement {
+    Movement { line, order: Some(order), reason: shift.reason(), change: shift.of(line.quantity) }
 }
 
 /// Brings the seed's `products.stock` column up to date; says how many products changed.

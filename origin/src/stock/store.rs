@@ -6,6 +6,7 @@ use farmgate_shared::ids::{OrderId, SkuId};
 use sqlx::{MySqlConnection, MySqlPool, QueryBuilder};
 
 use super::Line;
+use super::model::Change;
 use crate::db::{padded, portions, push_list};
 
 pub async fn available(pool: &MySqlPool, skus: &[SkuId]) -> Result<Vec<(i64, i64)>, sqlx::Error> {
@@ -115,15 +116,13 @@ pub async fn create(connection: &mut MySqlConnection, line: Line) -> Result<bool
     Ok(done.rows_affected() == 1)
 }
 
-/// The change of one row of `stock`, by column.
+/// The change of one row of `stock`, and why.
 #[derive(Clone, Copy, Debug)]
 pub struct Movement {
     pub line: Line,
     pub order: Option<OrderId>,
     pub reason: &'static str,
-    pub available: i64,
-    pub held: i64,
-    pub sold: i64,
+    pub change: Change,
 }
 
 pub async fn record(connection: &mut MySqlConnection, movements: &[Movement]) -> Result<(), sqlx::Error> {
@@ -135,9 +134,9 @@ pub async fn record(connection: &mut MySqlConnection, movements: &[Movement]) ->
             row.push_bind(movement.line.sku_id.0)
                 .push_bind(movement.order.map(|order| order.0))
                 .push_bind(movement.reason)
-                .push_bind(movement.available)
-                .push_bind(movement.held)
-                .push_bind(movement.sold);
+                .push_bind(movement.change.available)
+                .push_bind(movement.change.held)
+                .push_bind(movement.change.sold);
         });
         query.build().execute(&mut *connection).await?;
     }
