@@ -175,12 +175,16 @@ mod tests {
             "/api/orders",
             "/api/orders/1/pay",
             "/api/cart",
+            "/api/coupons/1/claim",
             "/api/nothing",
             "/api/products/1/x",
         ] {
             assert_eq!(forward("POST", path), Some(Forward::Member), "{path}");
         }
         assert_eq!(forward("HEAD", "/api/orders"), Some(Forward::Member));
+        // No catalogue reads: what a shopper may claim and holds is theirs.
+        assert_eq!(forward("GET", "/api/coupons"), Some(Forward::Member));
+        assert_eq!(forward("GET", "/api/coupons/mine"), Some(Forward::Member));
     }
 
     #[test]

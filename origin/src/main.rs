@@ -6,6 +6,7 @@ mod audit;
 mod catalog;
 mod clock;
 mod config;
+mod coupons;
 mod crash;
 mod db;
 mod error;
@@ -142,8 +143,8 @@ async fn load_demo_shop(config: &Config) -> anyhow::Result<()> {
     let db = database(config)?;
     let loaded = seed::run(&db).await?;
     println!(
-        "demo shop: {} categories, {} products, {} SKUs",
-        loaded.categories, loaded.products, loaded.skus
+        "demo shop: {} categories, {} products, {} SKUs, {} coupons",
+        loaded.categories, loaded.products, loaded.skus, loaded.coupons
     );
     db.close().await;
     Ok(())

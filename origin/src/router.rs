@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::http::{edge_signature, replies};
-use crate::{addresses, catalog, orders, payments, pictures, users};
+use crate::{addresses, catalog, coupons, orders, payments, pictures, users};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -39,6 +39,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(users::router())
         .merge(catalog::router())
         .merge(addresses::router())
+        .merge(coupons::router())
         .merge(orders::router())
         .merge(payments::router())
 }

@@ -7,8 +7,10 @@ use farmgate_shared::money::Fen;
 use serde::Deserialize;
 use sqlx::MySqlConnection;
 use sqlx::types::Json;
+use time::OffsetDateTime;
 
 use crate::catalog::{self, CategoryRow, ProductRow, SkuRow};
+use crate::coupons::{IssueRow, TermsRow, upsert_issue};
 use crate::db::{Db, TransactionError};
 use crate::stock::{self, Line};
 
@@ -18,6 +20,7 @@ const SHOP: &str = include_str!("../demo/shop.json");
 struct Shop {
     categories: Vec<Category>,
     products: Vec<Product>,
+    coupons: Vec<Coupon>,
 }
 
 #[derive(Deserialize)]
@@ -57,12 +60,34 @@ struct Sku {
     stock: u32,
 }
 
+/// One that is given out until `claim_until` and good for `valid_days` from its claim.
+#[derive(Deserialize)]
+struct Coupon {
+    id: i64,
+    name: String,
+    kind: String,
+    amount_off: Option<String>,
+    percent_off: Option<i64>,
+    max_discount: Option<String>,
+    threshold: String,
+    scope: String,
+    scope_id: Option<i64>,
+    issued: u32,
+    per_user: u32,
+    #[serde(with = "time::serde::rfc3339")]
+    claim_from: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    claim_until: OffsetDateTime,
+    valid_days: u32,
+}
+
 /// How much was loaded.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Loaded {
     pub categories: usize,
     pub products: usize,
     pub skus: usize,
+    pub coupons: usize,
 }
 
 /// Loads the demo shop in one transaction.
@@ -73,15 +98,17 @@ pub async fn run(db: &Db) -> anyhow::Result<Loaded> {
     // Read before the transaction, which may run twice.
     let shop: Shop = serde_json::from_str(SHOP).context("origin/demo/shop.json")?;
     let rows = shop.products.iter().map(rows_of).collect::<anyhow::Result<Vec<_>>>()?;
+    let coupons = shop.coupons.iter().map(coupon_of).collect::<anyhow::Result<Vec<_>>>()?;
     let loaded = Loaded {
         categories: shop.categories.len(),
         products: rows.len(),
         skus: rows.iter().map(|product| product.skus.len()).sum(),
+        coupons: coupons.len(),
     };
-    let work = std::sync::Arc::new((shop.categories, rows));
+    let work = std::sync::Arc::new((shop.categories, rows, coupons));
     db.transaction("seed", move |connection| {
         let work = work.clone();
-        Box::pin(async move { write(connection, &work.0, &work.1).await })
+        Box::pin(async move { write(connection, &work.0, &work.1, &work.2).await })
     })
     .await
     .map_err(TransactionError::<sqlx::Error>::flatten)
@@ -139,10 +166,40 @@ fn rows_of(product: &Product) -> anyhow::Result<Rows> {
     })
 }
 
+fn coupon_of(coupon: &Coupon) -> anyhow::Result<IssueRow> {
+    let fen = |text: &str| {
+        let amount = Fen::parse_yuan(text).with_context(|| format!("the amount {text} of {}", coupon.name));
+        amount.map(|amount| amount.0)
+    };
+    let amount_off = coupon.amount_off.as_deref().map(fen).transpose()?;
+    let reduction = amount_off.or(coupon.percent_off);
+    Ok(IssueRow {
+        id: coupon.id,
+        terms: TermsRow {
+            name: coupon.name.clone(),
+            kind: coupon.kind.clone(),
+            reduction: reduction.with_context(|| format!("{} takes nothing off", coupon.name))?,
+            cap_fen: coupon.max_discount.as_deref().map(fen).transpose()?,
+            threshold_fen: fen(&coupon.threshold)?,
+            scope: coupon.scope.clone(),
+            scope_id: coupon.scope_id,
+        },
+        issued: coupon.issued,
+        claimed: 0,
+        per_user: coupon.per_user,
+        claim_from: coupon.claim_from,
+        claim_until: coupon.claim_until,
+        valid_from: None,
+        valid_until: None,
+        valid_days: Some(coupon.valid_days),
+    })
+}
+
 async fn write(
     connection: &mut MySqlConnection,
     categories: &[Category],
     products: &[Rows],
+    coupons: &[IssueRow],
 ) -> Result<(), sqlx::Error> {
     for category in categories {
         let row = CategoryRow {
@@ -162,6 +219,9 @@ async fn write(
             stock::service::create(connection, Line { sku_id: SkuId(sku.id), quantity: *quantity }).await?;
         }
     }
+    for coupon in coupons {
+        upsert_issue(connection, coupon).await?;
+    }
     catalog::raise_version(connection).await
 }
 
@@ -175,6 +235,16 @@ mod tests {
         assert!(shop.categories.len() >= 6 && shop.products.len() >= 40);
         let apple = rows_of(&shop.products[0]).unwrap();
         assert_eq!((apple.product.name.as_str(), apple.price), ("红富士苹果", Fen(1580)));
+        assert!(shop.coupons.len() >= 2);
+        for coupon in &shop.coupons {
+            let row = coupon_of(coupon).unwrap();
+            let known = match row.terms.scope.as_str() {
+                "shop" => row.terms.scope_id.is_none(),
+                "category" => shop.categories.iter().any(|category| Some(category.id) == row.terms.scope_id),
+                _ => shop.products.iter().any(|product| Some(product.id) == row.terms.scope_id),
+            };
+            assert!(known, "{}", coupon.name);
+        }
         for product in &shop.products {
             let rows = rows_of(product).unwrap();
             assert!(!rows.skus.is_empty() && !product.images.is_empty(), "{}", product.name);

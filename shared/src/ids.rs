@@ -58,8 +58,10 @@ id!(/// A row of `addresses`.
     AddressId);
 id!(/// A row of `orders`.
     OrderId);
-id!(/// A row of `user_coupons`.
+id!(/// A row of `user_coupons`: a coupon that a shopper holds.
     CouponId);
+id!(/// A row of `coupons`: what shoppers can claim.
+    CouponIssueId);
 
 /// Not a positive whole number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

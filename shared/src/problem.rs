@@ -22,6 +22,12 @@ pub enum Problem {
     OutOfStock,
     OrderStateConflict,
     OrderExpired,
+    CouponUsed,
+    CouponNotValidNow,
+    CouponNotApplicable,
+    CouponNotClaimable,
+    CouponSoldOut,
+    CouponLimit,
     AddressLimit,
     PayloadTooLarge,
     UnsupportedMediaType,
@@ -34,7 +40,7 @@ pub enum Problem {
 
 impl Problem {
     /// Every problem, in the order of docs/API.md.
-    pub const ALL: [Problem; 24] = [
+    pub const ALL: [Problem; 30] = [
         Problem::InvalidJson,
         Problem::InvalidParameter,
         Problem::WechatCodeInvalid,
@@ -51,6 +57,12 @@ impl Problem {
         Problem::OutOfStock,
         Problem::OrderStateConflict,
         Problem::OrderExpired,
+        Problem::CouponUsed,
+        Problem::CouponNotValidNow,
+        Problem::CouponNotApplicable,
+        Problem::CouponNotClaimable,
+        Problem::CouponSoldOut,
+        Problem::CouponLimit,
         Problem::AddressLimit,
         Problem::PayloadTooLarge,
         Problem::UnsupportedMediaType,
@@ -81,6 +93,12 @@ impl Problem {
             Problem::OutOfStock => (409, "out_of_stock", "库存不足"),
             Problem::OrderStateConflict => (409, "order_state_conflict", "订单状态已变化，请刷新后再试"),
             Problem::OrderExpired => (409, "order_expired", "订单已超过支付时限，请重新下单"),
+            Problem::CouponUsed => (409, "coupon_used", "优惠券已使用"),
+            Problem::CouponNotValidNow => (409, "coupon_not_valid_now", "优惠券不在有效期内"),
+            Problem::CouponNotApplicable => (409, "coupon_not_applicable", "订单未达到优惠券的使用条件"),
+            Problem::CouponNotClaimable => (409, "coupon_not_claimable", "优惠券不在领取时间内"),
+            Problem::CouponSoldOut => (409, "coupon_sold_out", "优惠券已被领完"),
+            Problem::CouponLimit => (409, "coupon_limit", "已达到每人领取上限"),
             Problem::AddressLimit => (409, "address_limit", "收货地址数量已达上限，请先删除不用的地址"),
             Problem::PayloadTooLarge => (413, "payload_too_large", "请求内容过大"),
             Problem::UnsupportedMediaType => (415, "unsupported_media_type", "请求内容须为 JSON"),

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod addresses;
+mod coupon_orders;
+mod coupons;
 mod openapi;
 mod orders;
 mod payments;

@@ -8,8 +8,8 @@ use crate::placing::at_once;
 use crate::{fen, has_keys, keys};
 
 /// Freight as `config.default.toml` sets it, in fen.
-const FLAT_FEN: i64 = 800;
-const FREE_FROM_FEN: i64 = 5900;
+pub const FLAT_FEN: i64 = 800;
+pub const FREE_FROM_FEN: i64 = 5900;
 
 /// The seed's own body.
 pub fn seed_body(product: i64, quantity: Value, address: i64) -> Value {

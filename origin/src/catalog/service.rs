@@ -96,6 +96,7 @@ pub async fn stock(app: &App, query: &StockQuery) -> Result<Vec<SkuStock>, ApiEr
 pub struct Offer {
     pub sku_id: SkuId,
     pub product_id: ProductId,
+    pub category_id: CategoryId,
     pub name: String,
     /// As stored: a path of the shop's or a whole address.
     pub image: String,
@@ -124,6 +125,7 @@ pub fn likely_lines(app: &App, wanted: &Wanted) -> Vec<Line> {
 pub struct ForSale {
     sku_id: SkuId,
     product_id: ProductId,
+    category_id: CategoryId,
     name: String,
     image: String,
     specifications: String,
@@ -135,6 +137,7 @@ impl From<OfferRow> for ForSale {
         ForSale {
             sku_id: SkuId(row.sku_id),
             product_id: ProductId(row.product_id),
+            category_id: CategoryId(row.category_id),
             name: row.name,
             image: row.images.0.into_iter().next().unwrap_or_default(),
             specifications: row.specifications,
@@ -148,6 +151,7 @@ impl ForSale {
         Offer {
             sku_id: self.sku_id,
             product_id: self.product_id,
+            category_id: self.category_id,
             name: self.name,
             image: self.image,
             specifications: self.specifications,

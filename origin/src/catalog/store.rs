@@ -45,6 +45,7 @@ pub struct SkuRow {
 pub struct OfferRow {
     pub sku_id: i64,
     pub product_id: i64,
+    pub category_id: i64,
     pub name: String,
     pub images: Json<Vec<String>>,
     pub specifications: String,
@@ -97,8 +98,8 @@ pub async fn default_offers(
     products: impl IntoIterator<Item = ProductId>,
 ) -> Result<Vec<OfferRow>, sqlx::Error> {
     let mut query = QueryBuilder::new(
-        "SELECT s.id AS sku_id, p.id AS product_id, p.name, COALESCE(p.images, JSON_ARRAY()) AS images, \
-         s.specifications, s.price_fen FROM products p JOIN product_skus s ON s.id = \
+        "SELECT s.id AS sku_id, p.id AS product_id, COALESCE(p.category_id, 0) AS category_id, p.name, \
+         COALESCE(p.images, JSON_ARRAY()) AS images, s.specifications, s.price_fen FROM products p JOIN product_skus s ON s.id = \
          (SELECT k.id FROM product_skus k WHERE k.product_id = p.id AND k.status = 1 \
          ORDER BY k.sort_order, k.id LIMIT 1) WHERE p.status = 1 AND p.id IN ",
     );
@@ -112,8 +113,8 @@ pub async fn offers(
     skus: impl IntoIterator<Item = SkuId>,
 ) -> Result<Vec<OfferRow>, sqlx::Error> {
     let mut query = QueryBuilder::new(
-        "SELECT s.id AS sku_id, p.id AS product_id, p.name, COALESCE(p.images, JSON_ARRAY()) AS images, \
-         s.specifications, s.price_fen FROM product_skus s JOIN products p ON p.id = s.product_id \
+        "SELECT s.id AS sku_id, p.id AS product_id, COALESCE(p.category_id, 0) AS category_id, p.name, \
+         COALESCE(p.images, JSON_ARRAY()) AS images, s.specifications, s.price_fen FROM product_skus s JOIN products p ON p.id = s.product_id \
          WHERE p.status = 1 AND s.status = 1 AND s.id IN ",
     );
     push_list(&mut query, skus.into_iter().map(|sku| sku.0));

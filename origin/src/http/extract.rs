@@ -3,7 +3,7 @@
 use axum::extract::path::ErrorKind;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, RawQuery, Request};
-use farmgate_shared::ids::{AddressId, OrderId, ProductId};
+use farmgate_shared::ids::{AddressId, CouponIssueId, OrderId, ProductId};
 use farmgate_shared::problem::{FieldProblem, Problem};
 use garde::Validate;
 use http::header::CONTENT_TYPE;
@@ -90,6 +90,10 @@ impl Named for ProductId {
 
 impl Named for AddressId {
     const UNKNOWN: Problem = Problem::AddressNotFound;
+}
+
+impl Named for CouponIssueId {
+    const UNKNOWN: Problem = Problem::CouponNotFound;
 }
 
 impl Named for OrderId {

@@ -7,6 +7,7 @@ mod store;
 use std::collections::HashMap;
 
 use farmgate_shared::ids::UserId;
+use farmgate_shared::problem::Problem;
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,6 +16,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::db::lookup::{Lookup, LookupError};
 use crate::db::{Db, is_duplicate};
+use crate::error::ApiError;
 
 /// Reads keys, those of many requests at once.
 pub type Keys = Lookup<(UserId, String), store::KeyRow>;
@@ -90,6 +92,19 @@ pub enum IdempotencyError {
     Lookup(#[from] LookupError),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+}
+
+impl From<IdempotencyError> for ApiError {
+    fn from(error: IdempotencyError) -> ApiError {
+        match error {
+            IdempotencyError::Reused => Problem::IdempotencyKeyReused.into(),
+            IdempotencyError::Lookup(error) => error.into(),
+            IdempotencyError::Database(error) => error.into(),
+            IdempotencyError::Reply(_) | IdempotencyError::NoReply => {
+                ApiError::caused(Problem::Internal, error)
+            }
+        }
+    }
 }
 
 impl Keyed {

@@ -1,23 +1,25 @@
-//! What an order is before it is written: everything that the client does not decide. Promises that prices, freight and
-//! the address come from the database.
+//! What an order is before it is written: everything that the client does not decide. Promises that prices, freight, the
+//! discount and the address come from the database.
 
 use farmgate_shared::api::orders::{CreateOrder, CreatedOrder, Wanted};
-use farmgate_shared::ids::{OrderId, OrderNo};
+use farmgate_shared::ids::{CouponId, OrderId, OrderNo};
 use farmgate_shared::money::Fen;
 use farmgate_shared::problem::{FieldProblem, Problem};
 use ring::rand::{SecureRandom, SystemRandom};
 use time::{Duration, OffsetDateTime};
 
-use super::model::{self, Sums};
+use super::model::{self, Sums, line_amount};
 use super::service::{OrderError, address_place};
 use crate::app::App;
 use crate::catalog::service::Offer;
 use crate::clock::shanghai_rfc3339;
+use crate::coupons::Spend;
+use crate::coupons::model::{Goods, Terms};
 use crate::error::ApiError;
 use crate::idempotency::Keyed;
 use crate::stock::Line;
 use crate::stock::gate::Hold;
-use crate::{addresses, freight};
+use crate::{addresses, coupons, freight};
 
 /// An order that is ready to be written.
 #[derive(Debug)]
@@ -30,6 +32,10 @@ pub struct Draft {
     /// In SKU order.
     pub lines: Vec<Line>,
     pub sums: Sums,
+    /// To be spent on it.
+    pub coupon: Option<CouponId>,
+    /// Each line's share of the discount, in the lines' order.
+    pub discounts: Vec<Fen>,
     pub address_sealed: String,
     pub remark: String,
     pub now: OffsetDateTime,
@@ -41,6 +47,7 @@ impl Draft {
     ///
     /// # Errors
     /// [`Problem::ProductNotFound`], [`Problem::AddressNotFound`], [`Problem::CouponNotFound`],
+    /// [`Problem::CouponUsed`], [`Problem::CouponNotValidNow`], [`Problem::CouponNotApplicable`],
     /// [`Problem::InvalidParameter`], or MySQL being away.
     pub async fn make(
         app: &App,
@@ -50,17 +57,18 @@ impl Draft {
         wanted: &Wanted,
         now: OffsetDateTime,
     ) -> Result<Draft, ApiError> {
-        if body.coupon_id.is_some() {
-            // No shopper has been given a coupon yet, so whichever is named is not theirs.
-            return Err(Problem::CouponNotFound.into());
-        }
         let address = async {
             let address = addresses::service::get(app, keyed.user(), body.address_id).await;
             address.map_err(ApiError::from)
         };
-        let (address, offers) = tokio::try_join!(address, app.reads.offers.of(wanted))?;
-        let sums = Sums::of(&offers, Fen::ZERO, |goods| freight::fee(app.config.freight, goods))
-            .ok_or_else(|| ApiError::fields(vec![FieldProblem::new("quantity", "订单金额超出范围")]))?;
+        let terms = async {
+            match body.coupon_id {
+                Some(id) => Ok(Some(coupons::service::usable(app, keyed.user(), id, now).await?)),
+                None => Ok::<_, ApiError>(None),
+            }
+        };
+        let (address, offers, terms) = tokio::try_join!(address, app.reads.offers.of(wanted), terms)?;
+        let (sums, discounts) = price(app, &offers, terms.as_ref())?;
         let lines = offers
             .iter()
             .map(|offer| Line { sku_id: offer.sku_id, quantity: offer.quantity.get() })
@@ -75,6 +83,8 @@ impl Draft {
             offers,
             lines,
             sums,
+            coupon: body.coupon_id,
+            discounts,
             address_sealed,
             remark: body.remark.unwrap_or_default().trim().to_owned(),
             now,
@@ -87,17 +97,45 @@ impl Draft {
         Hold { order_no: self.order_no.clone(), request: self.keyed.name() }
     }
 
+    /// The coupon that goes with it, if one does.
+    pub fn spend(&self, order: OrderId) -> Option<Spend> {
+        self.coupon.map(|coupon| Spend { coupon, user: self.keyed.user(), order, at: self.now })
+    }
+
     /// The reply once it is made.
     pub fn created(&self, order_id: OrderId) -> CreatedOrder {
         CreatedOrder {
             order_id,
             order_no: self.order_no.clone(),
             total_amount: self.sums.total,
+            discount_amount: self.sums.discount,
             actual_amount: self.sums.actual,
             delivery_fee: self.sums.delivery,
             pay_deadline: shanghai_rfc3339(self.pay_deadline),
         }
     }
+}
+
+/// What the goods come to, and each line's share of the discount.
+fn price(app: &App, offers: &[Offer], coupon: Option<&Terms>) -> Result<(Sums, Vec<Fen>), ApiError> {
+    let sums = |discount: Fen| {
+        // Freight looks at the goods before the discount: using a coupon never costs the shopper the free delivery.
+        Sums::of(offers, discount, |goods| freight::fee(app.config.freight, goods))
+            .ok_or_else(|| ApiError::fields(vec![FieldProblem::new("quantity", "订单金额超出范围")]))
+    };
+    let full = sums(Fen::ZERO)?;
+    let Some(coupon) = coupon else { return Ok((full, vec![Fen::ZERO; offers.len()])) };
+    let goods = |offer: &Offer| {
+        let amount = line_amount(offer)?;
+        Some(Goods { product_id: offer.product_id, category_id: offer.category_id, amount })
+    };
+    let discount = offers
+        .iter()
+        .map(goods)
+        .collect::<Option<Vec<Goods>>>()
+        .and_then(|goods| coupon.discount(&goods, full.actual))
+        .ok_or(Problem::CouponNotApplicable)?;
+    Ok((sums(discount.total)?, discount.shares))
 }
 
 fn random_number() -> Result<u32, ApiError> {

@@ -119,7 +119,7 @@ pub fn line_amount(offer: &Offer) -> Option<Fen> {
 #[cfg(test)]
 mod tests {
     use farmgate_shared::api::orders::Quantity;
-    use farmgate_shared::ids::{ProductId, SkuId};
+    use farmgate_shared::ids::{CategoryId, ProductId, SkuId};
     use proptest::collection::vec;
     use proptest::prelude::*;
     use time::macros::datetime;
@@ -131,6 +131,7 @@ mod tests {
         Offer {
             sku_id: SkuId(1),
             product_id: ProductId(1),
+            category_id: CategoryId(1),
             name: "红富士苹果".into(),
             image: String::new(),
             specifications: String::new(),

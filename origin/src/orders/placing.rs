@@ -65,7 +65,14 @@ async fn place_uninterrupted(
     if stock::service::is_sold_out(app, &catalog::service::likely_lines(app, &wanted)) {
         return Err(Problem::OutOfStock.into());
     }
-    let draft = Arc::new(Draft::make(app, keyed, renews_key, body, &wanted, now).await?);
+    let draft = match Draft::make(app, keyed.clone(), renews_key, body, &wanted, now).await {
+        Ok(draft) => Arc::new(draft),
+        // The coupon may have gone to the equal request, made elsewhere since this one looked.
+        Err(error) if error.problem == Problem::CouponUsed => {
+            return earlier_reply(app, &keyed, now).await?.ok_or(error);
+        }
+        Err(error) => return Err(error),
+    };
     if let Some(reply) = pass_gate(app, &draft).await? {
         return Ok(reply);
     }
@@ -101,7 +108,7 @@ async fn pass_gate(app: &App, draft: &Draft) -> Result<Option<CreatedOrder>, Api
             Taken::SoldOut(sku, left) => {
                 stock::service::note_sold_out(app, sku, left);
                 // The last ones may have gone to the equal request, made since this one looked.
-                return match earlier_reply(app, draft).await? {
+                return match earlier_reply(app, &draft.keyed, draft.now).await? {
                     Some(reply) => Ok(Some(reply)),
                     None => Err(Problem::OutOfStock.into()),
                 };
@@ -109,7 +116,7 @@ async fn pass_gate(app: &App, draft: &Draft) -> Result<Option<CreatedOrder>, Api
             Taken::Twin => {
                 // Ends with the marker's life at the latest (gate.rs).
                 tokio::time::sleep(LOOK_FOR_TWIN).await;
-                if let Some(reply) = earlier_reply(app, draft).await? {
+                if let Some(reply) = earlier_reply(app, &draft.keyed, draft.now).await? {
                     return Ok(Some(reply));
                 }
             }
@@ -117,8 +124,12 @@ async fn pass_gate(app: &App, draft: &Draft) -> Result<Option<CreatedOrder>, Api
     }
 }
 
-async fn earlier_reply(app: &App, draft: &Draft) -> Result<Option<CreatedOrder>, ApiError> {
-    match draft.keyed.earlier(&app.reads.keys, draft.now).await.map_err(OrderError::from)? {
+async fn earlier_reply(
+    app: &App,
+    keyed: &Keyed,
+    now: OffsetDateTime,
+) -> Result<Option<CreatedOrder>, ApiError> {
+    match keyed.earlier(&app.reads.keys, now).await.map_err(OrderError::from)? {
         Earlier::Reply(reply) => Ok(Some(reply)),
         Earlier::Nothing | Earlier::Forgotten => Ok(None),
     }

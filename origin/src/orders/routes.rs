@@ -21,7 +21,7 @@ use crate::http::user::CurrentUser;
     (status = 400, body = ProblemBody),
     (status = 401, body = ProblemBody),
     (status = 404, body = ProblemBody, description = "product_not_found, address_not_found, coupon_not_found"),
-    (status = 409, body = ProblemBody, description = "out_of_stock"),
+    (status = 409, body = ProblemBody, description = "out_of_stock, coupon_used, coupon_not_valid_now, coupon_not_applicable"),
     (status = 422, body = ProblemBody, description = "idempotency_key_reused"),
 ))]
 pub async fn create_order(

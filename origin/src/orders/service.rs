@@ -18,6 +18,8 @@ use super::store::{self, ItemRow, OrderRow};
 use crate::app::App;
 use crate::catalog::service::absolute;
 use crate::clock::shanghai_rfc3339;
+use crate::coupons;
+use crate::coupons::service::CouponError;
 use crate::crash::{self, Point};
 use crate::db::seal::{Place, SealError};
 use crate::db::{Retryable, TransactionError};
@@ -36,6 +38,8 @@ pub enum OrderError {
     NotFound,
     #[error(transparent)]
     Stock(#[from] StockError),
+    #[error(transparent)]
+    Coupon(#[from] CouponError),
     #[error(transparent)]
     Idempotency(#[from] IdempotencyError),
     #[error(transparent)]
@@ -57,6 +61,7 @@ impl Retryable for OrderError {
             OrderError::Database(error)
             | OrderError::Stock(StockError::Database(error))
             | OrderError::Idempotency(IdempotencyError::Database(error)) => Some(error),
+            OrderError::Coupon(error) => error.database(),
             _ => None,
         }
     }
@@ -67,14 +72,11 @@ impl From<OrderError> for ApiError {
         match error {
             OrderError::NotFound => Problem::OrderNotFound.into(),
             OrderError::Stock(StockError::NotEnough(_)) => Problem::OutOfStock.into(),
-            OrderError::Idempotency(IdempotencyError::Reused) => Problem::IdempotencyKeyReused.into(),
-            OrderError::Shared(error) | OrderError::Idempotency(IdempotencyError::Lookup(error)) => {
-                error.into()
-            }
+            OrderError::Coupon(error) => error.into(),
+            OrderError::Idempotency(error) => error.into(),
+            OrderError::Shared(error) => error.into(),
             OrderError::Buried => ApiError::caused(Problem::Unavailable, error),
-            OrderError::Database(error)
-            | OrderError::Stock(StockError::Database(error))
-            | OrderError::Idempotency(IdempotencyError::Database(error)) => error.into(),
+            OrderError::Database(error) | OrderError::Stock(StockError::Database(error)) => error.into(),
             other => ApiError::caused(Problem::Internal, other),
         }
     }
@@ -256,6 +258,7 @@ async fn cancel_unpaid(app: &App, order: OrderId) -> Result<bool, OrderError> {
                 }
                 let cancelled = NewEvent { kind: EventKind::OrderCancelled, order };
                 outbox::service::record(connection, &[cancelled]).await?;
+                coupons::service::give_back(connection, order).await?;
                 let lines = lines(connection, order).await?;
                 stock::service::release(connection, order, &lines).await?;
                 Ok(Some(lines))

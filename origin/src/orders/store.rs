@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use farmgate_shared::api::orders::OrderQuery;
 use farmgate_shared::ids::{OrderId, OrderNo, UserId};
+use farmgate_shared::money::Fen;
 use sqlx::types::Json;
 use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder};
 use time::OffsetDateTime;
@@ -102,14 +103,14 @@ pub async fn ids_or_tombstones(
 
 pub async fn insert_items(
     connection: &mut MySqlConnection,
-    items: &[(OrderId, &Offer)],
+    items: &[(OrderId, &Offer, Fen)],
 ) -> Result<(), sqlx::Error> {
     for portion in portions(items) {
         let mut query = QueryBuilder::new(
             "INSERT INTO order_items (order_id, sku_id, product_id, name, image, specifications, price_fen, \
-             quantity, amount_fen) ",
+             quantity, amount_fen, discount_fen) ",
         );
-        query.push_values(portion, |mut row, (order, offer)| {
+        query.push_values(portion, |mut row, (order, offer, discount)| {
             row.push_bind(order.0)
                 .push_bind(offer.sku_id.0)
                 .push_bind(offer.product_id.0)
@@ -119,7 +120,8 @@ pub async fn insert_items(
                 .push_bind(offer.price.0)
                 .push_bind(offer.quantity.get())
                 // The sums were computed from the same lines, so this one fits.
-                .push_bind(line_amount(offer).map(|amount| amount.0));
+                .push_bind(line_amount(offer).map(|amount| amount.0))
+                .push_bind(discount.0);
         });
         query.build().execute(&mut *connection).await?;
     }

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::draft::Draft;
 use super::service::OrderError;
 use super::store;
+use crate::coupons::{self, Spend};
 use crate::crash::{self, Point};
 use crate::db::batch::{Batcher, Rules};
 use crate::db::{Db, TransactionError, is_contention, is_shutdown};
@@ -190,9 +191,14 @@ async fn insert_rows(
     store::insert(connection, drafts).await?;
     let ids = ids(connection, drafts).await?;
     let made = || drafts.iter().zip(&ids);
-    let items: Vec<_> =
-        made().flat_map(|(draft, id)| draft.offers.iter().map(move |offer| (*id, offer))).collect();
+    let items: Vec<_> = made()
+        .flat_map(|(draft, id)| {
+            draft.offers.iter().zip(&draft.discounts).map(move |(offer, discount)| (*id, offer, *discount))
+        })
+        .collect();
     store::insert_items(connection, &items).await?;
+    let spends: Vec<Spend> = made().filter_map(|(draft, id)| draft.spend(*id)).collect();
+    coupons::service::spend(connection, &spends).await?;
     let placed = |order: &OrderId| NewEvent { kind: EventKind::OrderPlaced, order: *order };
     outbox::service::record(connection, &ids.iter().map(placed).collect::<Vec<_>>()).await?;
     Ok(made().map(|(draft, id)| draft.created(*id)).collect())

@@ -3,6 +3,7 @@
 
 pub mod addresses;
 pub mod catalog;
+pub mod coupons;
 pub mod orders;
 pub mod payments;
 pub mod users;

@@ -64,6 +64,7 @@ pub struct CreateOrder {
     pub items: Option<Vec<OrderLine>>,
     #[garde(skip)]
     pub address_id: AddressId,
+    /// One of the shopper's own coupons.
     #[serde(default)]
     #[garde(skip)]
     pub coupon_id: Option<CouponId>,
@@ -139,6 +140,9 @@ pub struct CreatedOrder {
     pub order_no: OrderNo,
     /// Yuan: the goods.
     pub total_amount: Fen,
+    /// Yuan: what the coupon took off. Replies that were stored for repetition before there were coupons lack it.
+    #[serde(default)]
+    pub discount_amount: Fen,
     /// Yuan: what is to be paid, goods − discount + delivery.
     pub actual_amount: Fen,
     /// Yuan.
