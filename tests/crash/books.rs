@@ -1,6 +1,6 @@
 //! The auditor sees what is wrong, and only that.
 
-use farmgate_tests::{LONG, Shop, ShopPlan, eventually};
+use farmgate_tests::{LONG, Shop, ShopPlan, eventually, json};
 
 #[tokio::test]
 async fn clean_books_are_called_clean() {
@@ -17,6 +17,11 @@ async fn clean_books_are_called_clean() {
     })
     .await;
     shopper.order(product, 1).await;
+    let coupon = shopper.api.post("/api/coupons/1/claim", &json!({})).await.data();
+    let body = json!({
+        "product_id": product, "quantity": 2, "address_id": shopper.address().await, "coupon_id": coupon["id"],
+    });
+    shopper.api.post("/api/orders", &body).await.data();
 
     let (is_clean, report) = shop.reconcile(&[]).await;
     assert!(is_clean, "{report}");
@@ -34,6 +39,12 @@ async fn each_broken_invariant_is_named() {
     let shopper = shop.shopper("小王").await;
     let (product, sku, _) = shop.first_product().await;
     shopper.order(product, 2).await;
+    shop.shopper("小李").await;
+    let coupon = shopper.api.post("/api/coupons/1/claim", &json!({})).await.data();
+    let address = shopper.address().await;
+    let body =
+        json!({"product_id": product, "quantity": 3, "address_id": address, "coupon_id": coupon["id"]});
+    shopper.api.post("/api/orders", &body).await.data();
     // What is done to the books, which rules must be named, and how it is undone.
     let misdeeds = [
         ("UPDATE stock SET held = held + 1, available = available - 1 WHERE sku_id = ", vec!["I2"], {
@@ -76,6 +87,26 @@ async fn each_broken_invariant_is_named() {
             vec!["I5"],
             "UPDATE idempotency_keys SET reply = JSON_SET(reply, '$.order_id', (SELECT MAX(id) FROM orders)) \
              WHERE 1 <= ",
+        ),
+        (
+            "UPDATE coupons SET claimed = claimed + 1 WHERE 1 <= ",
+            vec!["I1"],
+            "UPDATE coupons SET claimed = claimed - 1 WHERE 1 <= ",
+        ),
+        (
+            "UPDATE order_items SET discount_fen = discount_fen + 1 WHERE sku_id = ",
+            vec!["I2"],
+            "UPDATE order_items SET discount_fen = discount_fen - 1 WHERE sku_id = ",
+        ),
+        (
+            "UPDATE user_coupons SET order_id = NULL, used_at = NULL WHERE 1 <= ",
+            vec!["I2"],
+            "UPDATE user_coupons SET used_at = claimed_at, order_id = (SELECT MAX(id) FROM orders) WHERE 1 <= ",
+        ),
+        (
+            "UPDATE user_coupons SET user_id = (SELECT MAX(id) FROM users) WHERE 1 <= ",
+            vec!["I3"],
+            "UPDATE user_coupons SET user_id = (SELECT MIN(id) FROM users) WHERE 1 <= ",
         ),
     ];
     for (misdeed, named, undo) in misdeeds {

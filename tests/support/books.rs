@@ -13,7 +13,7 @@ pub struct Stock {
 }
 
 /// Each rule of the design with the query that finds its breaches.
-const RULES: [(&str, &str); 7] = [
+const RULES: [(&str, &str); 10] = [
     (
         "I1: available + held + sold = total, none of them negative",
         "SELECT sku_id FROM stock
@@ -41,6 +41,25 @@ const RULES: [(&str, &str); 7] = [
                     FROM stock_movements GROUP BY sku_id) m ON m.sku_id = s.sku_id
          WHERE s.available <> COALESCE(m.available, 0) OR s.held <> COALESCE(m.held, 0)
             OR s.sold <> COALESCE(m.sold, 0)",
+    ),
+    (
+        "a spent coupon belongs to a live order of its shopper",
+        "SELECT c.id FROM user_coupons c LEFT JOIN orders o ON o.id = c.order_id
+         WHERE c.order_id IS NOT NULL AND (o.id IS NULL OR o.user_id <> c.user_id OR o.status = 4)",
+    ),
+    (
+        "a live order has a discount when it has a coupon, and its lines share it",
+        "SELECT o.id FROM orders o LEFT JOIN user_coupons c ON c.order_id = o.id
+         LEFT JOIN (SELECT order_id, SUM(discount_fen) AS shares FROM order_items GROUP BY order_id) i
+                ON i.order_id = o.id
+         WHERE o.discount_amount * 100 <> COALESCE(i.shares, 0)
+            OR (o.status <> 4 AND (o.discount_amount > 0) <> (c.id IS NOT NULL))",
+    ),
+    (
+        "as many of a coupon are with shoppers as were counted",
+        "SELECT k.id FROM coupons k LEFT JOIN (SELECT coupon_id, COUNT(*) AS held FROM user_coupons GROUP BY coupon_id) h
+                ON h.coupon_id = k.id
+         WHERE k.claimed <> COALESCE(h.held, 0)",
     ),
     (
         // A cancelled order beside a payment is one that came too late, and waits for its refund.

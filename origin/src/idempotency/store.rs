@@ -4,7 +4,7 @@ use farmgate_shared::ids::UserId;
 use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder, Row};
 use time::OffsetDateTime;
 
-use crate::db::{padded, portions};
+use crate::db::{MOST_ROWS, padded};
 
 #[derive(Clone, Debug, FromRow)]
 pub struct KeyRow {
@@ -73,7 +73,7 @@ pub struct NewKey<'a> {
 }
 
 pub async fn insert_all(connection: &mut MySqlConnection, keys: &[NewKey<'_>]) -> Result<(), sqlx::Error> {
-    for portion in portions(keys) {
+    for portion in keys.chunks(MOST_ROWS) {
         let mut query = QueryBuilder::new(
             "INSERT INTO idempotency_keys (user_id, idempotency_key, body_hash, reply, created_at) ",
         );

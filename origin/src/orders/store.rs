@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::draft::Draft;
 use super::model::{Status, line_amount};
 use crate::catalog::service::Offer;
-use crate::db::{portions, push_list};
+use crate::db::{MOST_ROWS, MOST_WIDE_ROWS, push_list};
 
 /// `delivery_address`: the JSON column holds a sealed value.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
@@ -65,7 +65,7 @@ macro_rules! order_columns {
 
 /// Makes the orders, awaiting payment.
 pub async fn insert(connection: &mut MySqlConnection, orders: &[Arc<Draft>]) -> Result<(), sqlx::Error> {
-    for portion in portions(orders) {
+    for portion in orders.chunks(MOST_WIDE_ROWS) {
         let mut query = QueryBuilder::new(
             "INSERT INTO orders (order_no, user_id, total_amount, discount_amount, actual_amount, status, \
              delivery_address, delivery_fee, remark, created_at, pay_deadline) ",
@@ -105,7 +105,7 @@ pub async fn insert_items(
     connection: &mut MySqlConnection,
     items: &[(OrderId, &Offer, Fen)],
 ) -> Result<(), sqlx::Error> {
-    for portion in portions(items) {
+    for portion in items.chunks(MOST_ROWS) {
         let mut query = QueryBuilder::new(
             "INSERT INTO order_items (order_id, sku_id, product_id, name, image, specifications, price_fen, \
              quantity, amount_fen, discount_fen) ",

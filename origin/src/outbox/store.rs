@@ -5,13 +5,13 @@ use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder};
 use time::OffsetDateTime;
 
 use super::model::{Event, EventKind, NewEvent};
-use crate::db::{portions, push_list};
+use crate::db::{MOST_ROWS, push_list};
 
 /// Longest `last_error`, in characters.
 const ERROR_CHARS: usize = 500;
 
 pub async fn insert(connection: &mut MySqlConnection, events: &[NewEvent]) -> Result<(), sqlx::Error> {
-    for portion in portions(events) {
+    for portion in events.chunks(MOST_ROWS) {
         let mut query = QueryBuilder::new("INSERT INTO outbox (kind, order_id) ");
         query.push_values(portion, |mut row, event| {
             row.push_bind(event.kind.name()).push_bind(event.order.0);

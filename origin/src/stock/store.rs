@@ -7,7 +7,7 @@ use sqlx::{MySqlConnection, MySqlPool, QueryBuilder};
 
 use super::Line;
 use super::model::Change;
-use crate::db::{padded, portions, push_list};
+use crate::db::{MOST_ROWS, padded, push_list};
 
 pub async fn available(pool: &MySqlPool, skus: &[SkuId]) -> Result<Vec<(i64, i64)>, sqlx::Error> {
     let mut query = QueryBuilder::new("SELECT sku_id, CAST(available AS SIGNED) FROM stock WHERE sku_id IN ");
@@ -126,7 +126,7 @@ pub struct Movement {
 }
 
 pub async fn record(connection: &mut MySqlConnection, movements: &[Movement]) -> Result<(), sqlx::Error> {
-    for portion in portions(movements) {
+    for portion in movements.chunks(MOST_ROWS) {
         let mut query = QueryBuilder::new(
             "INSERT INTO stock_movements (sku_id, order_id, reason, available_change, held_change, sold_change) ",
         );
