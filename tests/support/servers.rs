@@ -82,6 +82,14 @@ impl Mysql {
     }
 }
 
+impl Drop for Mysql {
+    fn drop(&mut self) {
+        self.process.kill();
+        // Its log stays when the test failed; a data folder of 100 MB a failure would fill the disk.
+        let _ = fs::remove_dir_all(self.folder.path.join("data"));
+    }
+}
+
 async fn start_mysql(recipe: &MysqlRecipe, folder: &Path, port: u16) -> Process {
     let data = folder.join("data");
     let mut command = command(&recipe.words);
