@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::db::seal::Seal;
 use crate::http::edge_signature::EdgeGuard;
+use crate::orders::model::OrderNumbers;
 use crate::orders::turns::Turns;
 use crate::orders::writer::Writer;
 use crate::redis::Redis;
@@ -39,6 +40,7 @@ pub struct App {
     pub notify: NotifyOpener,
     pub reads: Reads,
     pub sold_out: SoldOut,
+    pub order_numbers: OrderNumbers,
     pub order_turns: Turns,
     pub order_writer: Writer,
 }
@@ -91,6 +93,7 @@ impl App {
             notify: NotifyOpener::new(config.pay.api_v3_key.expose_secret())?,
             reads: Reads::new(&db),
             sold_out: SoldOut::default(),
+            order_numbers: OrderNumbers::default(),
             order_turns: Turns::default(),
             order_writer: Writer::new(&db),
             db,

@@ -76,14 +76,14 @@ pub struct OrderNo(String);
 
 impl OrderNo {
     /// Builds one from its parts: the calendar day in Shanghai (`yyyymmdd`), the millisecond of that day, and six
-    /// random digits. The database's unique key has the last word; a clash is retried with other digits.
+    /// digits. The database's unique key has the last word; a clash is retried with another number.
     #[must_use]
-    pub fn from_parts(day: u32, millisecond_of_day: u32, random: u32) -> OrderNo {
+    pub fn from_parts(day: u32, millisecond_of_day: u32, digits: u32) -> OrderNo {
         OrderNo(format!(
             "{:08}{:08}{:06}",
             day % 100_000_000,
             millisecond_of_day % 100_000_000,
-            random % 1_000_000
+            digits % 1_000_000
         ))
     }
 

@@ -1,6 +1,7 @@
 //! What an order is before it is written: everything that the client does not decide. Promises that prices, freight, the
 //! discount and the address come from the database.
 
+use farmgate_shared::api::addresses::Address;
 use farmgate_shared::api::orders::{CreateOrder, CreatedOrder, Wanted};
 use farmgate_shared::ids::{CouponId, OrderId, OrderNo};
 use farmgate_shared::money::Fen;
@@ -8,7 +9,7 @@ use farmgate_shared::problem::{FieldProblem, Problem};
 use ring::rand::{SecureRandom, SystemRandom};
 use time::{Duration, OffsetDateTime};
 
-use super::model::{self, Sums, line_amount};
+use super::model::{Sums, line_amount};
 use super::service::{OrderError, address_place};
 use crate::app::App;
 use crate::catalog::service::Offer;
@@ -22,7 +23,7 @@ use crate::stock::gate::Hold;
 use crate::{addresses, coupons, freight};
 
 /// An order that is ready to be written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Draft {
     pub keyed: Keyed,
     /// Its key has a row already, too old to count: it is written alone, since that row has to be renewed.
@@ -73,7 +74,7 @@ impl Draft {
             .iter()
             .map(|offer| Line { sku_id: offer.sku_id, quantity: offer.quantity.get() })
             .collect();
-        let order_no = model::order_no(now, random_number()?);
+        let order_no = app.order_numbers.draw(now, random_number()?);
         let address_sealed =
             app.seal.seal(address_place(order_no.as_str()), &address).map_err(OrderError::from)?;
         Ok(Draft {
@@ -90,6 +91,19 @@ impl Draft {
             now,
             pay_deadline: now + Duration::seconds(i64::from(app.config.orders.pay_window_seconds)),
         })
+    }
+
+    /// The same order under another number.
+    ///
+    /// # Errors
+    /// When the system gives no randomness or the address cannot be sealed.
+    pub fn renumbered(&self, app: &App) -> Result<Draft, ApiError> {
+        let order_no = app.order_numbers.draw(self.now, random_number()?);
+        let place = |order_no| address_place(OrderNo::as_str(order_no));
+        let address: Address =
+            app.seal.open(place(&self.order_no), &self.address_sealed).map_err(OrderError::from)?;
+        let address_sealed = app.seal.seal(place(&order_no), &address).map_err(OrderError::from)?;
+        Ok(Draft { order_no, address_sealed, ..self.clone() })
     }
 
     /// How the gate knows this order.

@@ -1,5 +1,7 @@
 //! The states of an order and the one table of how they follow each other; the number of an order; its sums.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use farmgate_shared::ids::OrderNo;
 use farmgate_shared::money::Fen;
 use time::OffsetDateTime;
@@ -71,14 +73,40 @@ impl Status {
     }
 }
 
-/// A fresh number for an order made at `now`. `random` is any number; its last six digits are used.
-pub fn order_no(now: OffsetDateTime, random: u32) -> OrderNo {
-    let local = now.to_offset(SHANGHAI);
+/// Draws the numbers of orders: the day and the millisecond in Shanghai, then six digits. Promises that this process
+/// draws each number once; another replica may draw the same in the same millisecond, which is told when it is written.
+#[derive(Debug, Default)]
+pub struct OrderNumbers {
+    /// The last one: milliseconds since 1970 times a million, plus the six digits.
+    last: AtomicU64,
+}
+
+const DIGITS: u64 = 1_000_000;
+
+impl OrderNumbers {
+    /// A number for an order made at `now`. `random` is any number; its last six digits are used where no number of that
+    /// millisecond was drawn yet, and the next number in line elsewhere, also after the clock was put back.
+    pub fn draw(&self, now: OffsetDateTime, random: u32) -> OrderNo {
+        let milliseconds = u64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+        let wanted = milliseconds.saturating_mul(DIGITS) + u64::from(random) % DIGITS;
+        let next = |last: u64| Some(wanted.max(last + 1));
+        let last =
+            self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_else(|last| last);
+        spell(wanted.max(last + 1))
+    }
+}
+
+fn spell(number: u64) -> OrderNo {
+    let nanoseconds = i128::from(number / DIGITS) * 1_000_000;
+    // No clock of ours reaches the years that do not fit.
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let local = moment.to_offset(SHANGHAI);
     let year = u32::try_from(local.year()).unwrap_or(0);
     let day = year * 10_000 + u32::from(u8::from(local.month())) * 100 + u32::from(local.day());
     let (hours, minutes, seconds, milliseconds) = local.to_hms_milli();
     let seconds = (u32::from(hours) * 60 + u32::from(minutes)) * 60 + u32::from(seconds);
-    OrderNo::from_parts(day, seconds * 1000 + u32::from(milliseconds), random)
+    let digits = u32::try_from(number % DIGITS).unwrap_or(0);
+    OrderNo::from_parts(day, seconds * 1000 + u32::from(milliseconds), digits)
 }
 
 /// What an order comes to.
@@ -163,8 +191,24 @@ mod tests {
 
     #[test]
     fn an_order_number_starts_with_the_day_in_shanghai() {
-        let number = order_no(datetime!(2023-11-30 16:00:00.001 UTC), 7);
+        let number = OrderNumbers::default().draw(datetime!(2023-11-30 16:00:00.001 UTC), 7);
         assert_eq!(number.as_str(), "2023120100000001000007");
+    }
+
+    #[test]
+    fn no_order_number_is_drawn_twice() {
+        let (numbers, noon) = (OrderNumbers::default(), datetime!(2023-12-01 04:00:00 UTC));
+        let draw = |moment, random| numbers.draw(moment, random).to_string();
+        assert_eq!(draw(noon, 5), "2023120143200000000005");
+        assert_eq!(draw(noon, 5), "2023120143200000000006", "the same millisecond and digits");
+        assert_eq!(draw(noon, 999_999), "2023120143200000999999");
+        assert_eq!(draw(noon, 1), "2023120143200001000000", "the millisecond is used up");
+        assert_eq!(
+            draw(noon - time::Duration::hours(1), 1),
+            "2023120143200001000001",
+            "the clock was put back"
+        );
+        assert_eq!(draw(noon + time::Duration::SECOND, 7), "2023120143201000000007");
     }
 
     #[test]

@@ -24,6 +24,9 @@ use crate::{catalog, stock};
 /// How often an equal request looks whether the one that came first is decided.
 const LOOK_FOR_TWIN: Duration = Duration::from_millis(10);
 
+/// Numbers tried for one order. Each replica draws a number once, so a clash takes two replicas and one millisecond.
+const MOST_NUMBERS: usize = 5;
+
 /// Makes an order. The reply is given only after its COMMIT. A repetition gets the first reply.
 ///
 /// It runs in a task of its own: a client that hangs up, or a request that times out, must not leave a hold in the
@@ -65,7 +68,7 @@ async fn place_uninterrupted(
     if stock::service::is_sold_out(app, &catalog::service::likely_lines(app, &wanted)) {
         return Err(Problem::OutOfStock.into());
     }
-    let draft = match Draft::make(app, keyed.clone(), renews_key, body, &wanted, now).await {
+    let mut draft = match Draft::make(app, keyed.clone(), renews_key, body, &wanted, now).await {
         Ok(draft) => Arc::new(draft),
         // The coupon may have gone to the equal request, made elsewhere since this one looked.
         Err(error) if error.problem == Problem::CouponUsed => {
@@ -73,7 +76,35 @@ async fn place_uninterrupted(
         }
         Err(error) => return Err(error),
     };
-    if let Some(reply) = pass_gate(app, &draft).await? {
+    for _ in 1..MOST_NUMBERS {
+        match hold_and_write(app, &draft).await {
+            Err(PlaceError::NumberTaken) => draft = Arc::new(draft.renumbered(app)?),
+            Err(PlaceError::Other(error)) => return Err(error),
+            Ok(reply) => return Ok(reply),
+        }
+    }
+    hold_and_write(app, &draft).await.map_err(|error| match error {
+        PlaceError::NumberTaken => OrderError::NumberTaken.into(),
+        PlaceError::Other(error) => error,
+    })
+}
+
+/// Why a draft did not become an order.
+enum PlaceError {
+    /// Another replica drew the same number in the same millisecond.
+    NumberTaken,
+    Other(ApiError),
+}
+
+impl From<ApiError> for PlaceError {
+    fn from(error: ApiError) -> PlaceError {
+        PlaceError::Other(error)
+    }
+}
+
+/// The gate, then MySQL.
+async fn hold_and_write(app: &App, draft: &Arc<Draft>) -> Result<CreatedOrder, PlaceError> {
+    if let Some(reply) = pass_gate(app, draft).await? {
         return Ok(reply);
     }
     crash::point(Point::AfterGate);
@@ -89,12 +120,14 @@ async fn place_uninterrupted(
         }
         Err(WriteError::Failed(error)) => {
             app.gate.release(&draft.hold()).await;
-            if let OrderError::Stock(StockError::NotEnough(sku)) = &error {
-                stock::service::lower_gate(app, *sku).await;
+            match error {
+                OrderError::NumberTaken => return Err(PlaceError::NumberTaken),
+                OrderError::Stock(StockError::NotEnough(sku)) => stock::service::lower_gate(app, sku).await,
+                _ => {}
             }
-            Err(error.into())
+            Err(ApiError::from(error).into())
         }
-        Err(WriteError::Unknown(error)) => settle_unknown(app, &draft, error).await,
+        Err(WriteError::Unknown(error)) => Ok(settle_unknown(app, draft, error).await?),
     }
 }
 
@@ -142,7 +175,7 @@ fn milliseconds(moment: OffsetDateTime) -> i128 {
 
 /// The connection broke during COMMIT. The hold is never given back blindly: the order's number tells.
 async fn settle_unknown(app: &App, draft: &Draft, cause: Arc<sqlx::Error>) -> Result<CreatedOrder, ApiError> {
-    match store::find_id(app.db.pool(), &draft.order_no).await {
+    match store::find_id(app.db.pool(), draft.keyed.user(), &draft.order_no).await {
         Ok(Some(order_id)) => {
             app.gate.settle(draft.hold());
             Ok(draft.created(order_id))

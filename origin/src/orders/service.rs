@@ -46,6 +46,8 @@ pub enum OrderError {
     Seal(#[from] SealError),
     #[error("the order's hold was given back while it was being made")]
     Buried,
+    #[error("another order has the same number")]
+    NumberTaken,
     #[error("the order in the database has the state {0}")]
     UnknownStatus(i8),
     /// The failure of a transaction that this order shared with others.
@@ -75,7 +77,7 @@ impl From<OrderError> for ApiError {
             OrderError::Coupon(error) => error.into(),
             OrderError::Idempotency(error) => error.into(),
             OrderError::Shared(error) => error.into(),
-            OrderError::Buried => ApiError::caused(Problem::Unavailable, error),
+            OrderError::Buried | OrderError::NumberTaken => ApiError::caused(Problem::Unavailable, error),
             OrderError::Database(error) | OrderError::Stock(StockError::Database(error)) => error.into(),
             other => ApiError::caused(Problem::Internal, other),
         }

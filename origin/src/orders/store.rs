@@ -136,10 +136,15 @@ pub async fn find(pool: &MySqlPool, user: UserId, id: OrderId) -> Result<Option<
         .await
 }
 
-/// The id of an order by its number, whoever's it is.
-pub async fn find_id(pool: &MySqlPool, order_no: &OrderNo) -> Result<Option<OrderId>, sqlx::Error> {
-    let id: Option<i64> = sqlx::query_scalar("SELECT id FROM orders WHERE order_no = ?")
+/// The id of an order of the user's by its number.
+pub async fn find_id(
+    pool: &MySqlPool,
+    user: UserId,
+    order_no: &OrderNo,
+) -> Result<Option<OrderId>, sqlx::Error> {
+    let id: Option<i64> = sqlx::query_scalar("SELECT id FROM orders WHERE order_no = ? AND user_id = ?")
         .bind(order_no.as_str())
+        .bind(user.0)
         .fetch_optional(pool)
         .await?;
     Ok(id.map(OrderId))

@@ -18,7 +18,7 @@ use super::store;
 use crate::coupons::{self, Spend};
 use crate::crash::{self, Point};
 use crate::db::batch::{Batcher, Rules};
-use crate::db::{Db, TransactionError, is_contention, is_shutdown};
+use crate::db::{Db, TransactionError, is_contention, is_duplicate, is_shutdown};
 use crate::idempotency::{IdempotencyError, Keyed, Start};
 use crate::outbox::model::{EventKind, NewEvent};
 use crate::stock::Line;
@@ -188,7 +188,10 @@ async fn insert_rows(
     connection: &mut MySqlConnection,
     drafts: &[Arc<Draft>],
 ) -> Result<Vec<CreatedOrder>, OrderError> {
-    store::insert(connection, drafts).await?;
+    store::insert(connection, drafts).await.map_err(|error| match is_duplicate(&error) {
+        true => OrderError::NumberTaken,
+        false => OrderError::Database(error),
+    })?;
     let ids = ids(connection, drafts).await?;
     let made = || drafts.iter().zip(&ids);
     let items: Vec<_> = made()

@@ -1,4 +1,5 @@
-//! Everyone who wants to know. A new consumer is a file with its `CONSUMER`, and a line here.
+//! Everyone who wants to know. A new consumer is a file with its `CONSUMER`, and a line here. It gets what happens from then
+//! on; an event of a kind that nobody wanted is recorded as handed out.
 
 use super::model::Consumer;
 

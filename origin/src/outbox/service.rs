@@ -3,6 +3,7 @@
 use sqlx::{MySqlConnection, MySqlPool};
 use time::{Duration, OffsetDateTime};
 
+use super::consumers::CONSUMERS;
 use super::model::NewEvent;
 use super::store;
 
@@ -16,7 +17,8 @@ const MOST_FORGOTTEN: u32 = 1000;
 /// # Errors
 /// When MySQL is away; the caller rolls back.
 pub async fn record(connection: &mut MySqlConnection, events: &[NewEvent]) -> Result<(), sqlx::Error> {
-    store::insert(connection, events).await
+    let is_wanted = |kind| CONSUMERS.iter().any(|consumer| consumer.wants.contains(&kind));
+    store::insert(connection, events, is_wanted).await
 }
 
 /// Forgets events that were delivered long ago; says how many. What was not delivered is kept, whatever its age.

@@ -10,11 +10,18 @@ use crate::db::{MOST_ROWS, push_list};
 /// Longest `last_error`, in characters.
 const ERROR_CHARS: usize = 500;
 
-pub async fn insert(connection: &mut MySqlConnection, events: &[NewEvent]) -> Result<(), sqlx::Error> {
+/// Records events; one that nobody wants counts as handed out.
+pub async fn insert(
+    connection: &mut MySqlConnection,
+    events: &[NewEvent],
+    is_wanted: impl Fn(EventKind) -> bool,
+) -> Result<(), sqlx::Error> {
     for portion in events.chunks(MOST_ROWS) {
-        let mut query = QueryBuilder::new("INSERT INTO outbox (kind, order_id) ");
+        let mut query = QueryBuilder::new("INSERT INTO outbox (kind, order_id, published_at) ");
         query.push_values(portion, |mut row, event| {
             row.push_bind(event.kind.name()).push_bind(event.order.0);
+            row.push("IF(").push_bind_unseparated(is_wanted(event.kind));
+            row.push_unseparated(", NULL, UTC_TIMESTAMP(3))");
         });
         query.build().execute(&mut *connection).await?;
     }

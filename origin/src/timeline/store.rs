@@ -27,9 +27,12 @@ pub async fn insert(connection: &mut MySqlConnection, events: &[Event]) -> Resul
 
 pub async fn of_order(pool: &MySqlPool, order_no: &OrderNo) -> Result<Vec<Entry>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT e.kind, e.happened_at FROM order_events e JOIN orders o ON o.id = e.order_id \
-         WHERE o.order_no = ? ORDER BY e.happened_at, e.event_id",
+        "SELECT kind, happened_at FROM (SELECT 0 AS event_id, 'order_placed' AS kind, created_at AS happened_at \
+         FROM orders WHERE order_no = ? UNION ALL SELECT e.event_id, e.kind, e.happened_at FROM order_events e \
+         JOIN orders o ON o.id = e.order_id WHERE o.order_no = ? AND e.kind <> 'order_placed') life \
+         ORDER BY event_id > 0, happened_at, event_id",
     )
+    .bind(order_no.as_str())
     .bind(order_no.as_str())
     .fetch_all(pool)
     .await
