@@ -17,7 +17,7 @@ const MOST: usize = 64;
 /// Statements at the same time.
 const LANES: usize = 2;
 /// From one statement to the next: what a request of a rush waits at most for the others.
-const PACE: Duration = Duration::from_millis(2);
+const PACE: Duration = Duration::from_millis(1);
 
 /// A failure, shared by all who asked together.
 pub type LookupError = Arc<sqlx::Error>;

@@ -53,7 +53,6 @@ impl Draft {
     pub async fn make(
         app: &App,
         keyed: Keyed,
-        renews_key: bool,
         body: CreateOrder,
         wanted: &Wanted,
         now: OffsetDateTime,
@@ -79,7 +78,7 @@ impl Draft {
             app.seal.seal(address_place(order_no.as_str()), &address).map_err(OrderError::from)?;
         Ok(Draft {
             keyed,
-            renews_key,
+            renews_key: false,
             order_no,
             offers,
             lines,

@@ -58,18 +58,23 @@ async fn place_uninterrupted(
     // reply instead of a gate that the first one has just emptied.
     let _turn = app.order_turns.take(user).await;
     let now = app.clock.now();
-    let renews_key = match keyed.earlier(&app.reads.keys, now).await.map_err(OrderError::from)? {
+    let wanted = body.wanted().map_err(ApiError::fields)?;
+    // Before anything else is read: in a rush most requests end here.
+    if stock::service::is_sold_out(app, &catalog::service::likely_lines(app, &wanted)) {
+        return earlier_reply(app, &keyed, now).await?.ok_or_else(|| Problem::OutOfStock.into());
+    }
+    // Both are reads, and most requests are no repetition. Of one that is, only the first reply counts.
+    let (earlier, draft) = tokio::join!(
+        keyed.earlier(&app.reads.keys, now),
+        Draft::make(app, keyed.clone(), body, &wanted, now)
+    );
+    let renews_key = match earlier.map_err(OrderError::from)? {
         Earlier::Reply(reply) => return Ok(reply),
         Earlier::Forgotten => true,
         Earlier::Nothing => false,
     };
-    let wanted = body.wanted().map_err(ApiError::fields)?;
-    // Before anything else is read: in a rush most requests end here.
-    if stock::service::is_sold_out(app, &catalog::service::likely_lines(app, &wanted)) {
-        return Err(Problem::OutOfStock.into());
-    }
-    let mut draft = match Draft::make(app, keyed.clone(), renews_key, body, &wanted, now).await {
-        Ok(draft) => Arc::new(draft),
+    let mut draft = match draft {
+        Ok(draft) => Arc::new(Draft { renews_key, ..draft }),
         // The coupon may have gone to the equal request, made elsewhere since this one looked.
         Err(error) if error.problem == Problem::CouponUsed => {
             return earlier_reply(app, &keyed, now).await?.ok_or(error);
