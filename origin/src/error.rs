@@ -24,6 +24,11 @@ impl ApiError {
         ApiError { problem: Problem::InvalidParameter, details, cause: None }
     }
 
+    /// What a failure of the database is to a client, with the `cause` that it is part of.
+    pub fn of_database(error: &sqlx::Error, cause: impl Into<anyhow::Error>) -> ApiError {
+        ApiError::caused(problem_of(error), cause)
+    }
+
     /// A problem with what led to it, for the log.
     pub fn caused(problem: Problem, cause: impl Into<anyhow::Error>) -> ApiError {
         ApiError { problem, details: Vec::new(), cause: Some(Arc::new(cause.into())) }

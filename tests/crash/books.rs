@@ -62,18 +62,19 @@ async fn each_broken_invariant_is_named() {
             "UPDATE outbox SET kind = 'order_placed' WHERE 1 <= "
         }),
         (
-            "INSERT INTO outbox (kind, order_id) SELECT kind, order_id FROM outbox WHERE 1 <= ",
+            "INSERT INTO outbox (kind, order_id, created_at) SELECT kind, order_id, '2020-01-01' FROM outbox WHERE 1 <= ",
             vec!["I3"],
-            "DELETE FROM outbox ORDER BY id DESC LIMIT 1 -- ",
+            "DELETE FROM outbox WHERE created_at < '2021-01-01' AND 1 <= ",
         ),
         (
-            "INSERT INTO outbox (kind, order_id) SELECT 'order_paid', order_id FROM outbox WHERE 1 <= ",
+            "INSERT INTO outbox (kind, order_id, created_at) SELECT 'order_paid', order_id, '2020-01-01' FROM outbox \
+             WHERE 1 <= ",
             vec!["I3"],
-            "DELETE FROM outbox ORDER BY id DESC LIMIT 1 -- ",
+            "DELETE FROM outbox WHERE created_at < '2021-01-01' AND 1 <= ",
         ),
         (
             "INSERT INTO product_sales (product_id, units, orders) \
-             SELECT product_id, quantity, 1 FROM order_items WHERE sku_id = ",
+             SELECT MAX(product_id), SUM(quantity), COUNT(*) FROM order_items WHERE sku_id = ",
             vec!["I3"],
             "DELETE FROM product_sales WHERE 1 <= ",
         ),

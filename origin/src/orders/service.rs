@@ -52,7 +52,7 @@ pub enum OrderError {
     UnknownStatus(i8),
     /// The failure of a transaction that this order shared with others.
     #[error("the orders' transaction failed")]
-    Shared(#[source] Arc<sqlx::Error>),
+    Shared(#[source] Arc<OrderError>),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -64,6 +64,7 @@ impl Retryable for OrderError {
             | OrderError::Stock(StockError::Database(error))
             | OrderError::Idempotency(IdempotencyError::Database(error)) => Some(error),
             OrderError::Coupon(error) => error.database(),
+            OrderError::Shared(error) => error.database(),
             _ => None,
         }
     }
@@ -76,7 +77,10 @@ impl From<OrderError> for ApiError {
             OrderError::Stock(StockError::NotEnough(_)) => Problem::OutOfStock.into(),
             OrderError::Coupon(error) => error.into(),
             OrderError::Idempotency(error) => error.into(),
-            OrderError::Shared(error) => error.into(),
+            OrderError::Shared(error) => match error.database() {
+                Some(database) => ApiError::of_database(database, error.clone()),
+                None => ApiError::caused(Problem::Internal, error),
+            },
             OrderError::Buried | OrderError::NumberTaken => ApiError::caused(Problem::Unavailable, error),
             OrderError::Database(error) | OrderError::Stock(StockError::Database(error)) => error.into(),
             other => ApiError::caused(Problem::Internal, other),

@@ -104,10 +104,7 @@ async fn write_together(db: &Db, jobs: Vec<Job>) {
         }
         Err(TransactionError::Failed(error)) => {
             // Nothing about the orders: each on its own would fare no better.
-            let error = match error {
-                OrderError::Database(error) => Arc::new(error),
-                other => Arc::new(sqlx::Error::Protocol(other.to_string())),
-            };
+            let error = Arc::new(error);
             for (_, answer) in jobs {
                 let _ = answer.send(Err(WriteError::Failed(OrderError::Shared(error.clone()))));
             }
