@@ -141,6 +141,9 @@ async fn a_bad_parameter_is_refused_by_name() {
     for ids in ["", "?ids=", "?ids=a", "?ids=1,,2", "?ids=-1"] {
         shop.api.get(&format!("/api/stock{ids}")).await.refuses_fields(&["ids"]);
     }
+    for products in ["", "0", "a", "1,,2", "1&ids=1"] {
+        shop.api.get(&format!("/api/stock?products={products}")).await.refuses_fields(&["products"]);
+    }
 }
 
 #[tokio::test]
@@ -208,18 +211,53 @@ async fn an_edited_price_is_shown_and_charged() {
 }
 
 #[tokio::test]
-async fn stock_is_told_by_sku_and_falls_with_an_order() {
+async fn stock_is_told_by_sku_or_product_and_falls_with_an_order() {
     let shop = Shop::start().await;
     let (product, sku, _) = shop.first_product().await;
     let before = shop.stock(sku).await.available;
     let shown = shop.api.get(&format!("/api/stock?ids={sku},999999999")).await.data();
-    assert_eq!(shown, json!([{"sku_id": sku, "stock": before}]), "unknown ids are left out");
+    assert_eq!(
+        shown,
+        json!([{"sku_id": sku, "product_id": product, "stock": before}]),
+        "unknown ids are left out"
+    );
+    let all = list(&shop, "?size=100").await;
+    let ids: Vec<String> = entries(&all).iter().map(|product| product["id"].to_string()).collect();
+    let of_all = shop.api.get(&format!("/api/stock?products={},999999999", ids.join(","))).await.data();
+    for product in entries(&all) {
+        let of_it = of_all.as_array().unwrap().iter().filter(|sku| sku["product_id"] == product["id"]);
+        let sum: i64 = of_it.map(|sku| sku["stock"].as_i64().unwrap()).sum();
+        assert_eq!(json!(sum), product["stock"], "{product}");
+    }
     shop.shopper("小王").await.order(product, 3).await;
-    eventually(LONG, "the stock that is shown falls by three", async || {
-        let shown = shop.api.get(&format!("/api/stock?ids={sku}")).await.data();
-        (shown[0]["stock"] == json!(before - 3)).then_some(())
-    })
-    .await;
+    for query in [format!("ids={sku}"), format!("products={product}")] {
+        eventually(LONG, "the stock that is shown falls by three", async || {
+            let shown = shop.api.get(&format!("/api/stock?{query}")).await.data();
+            (shown[0]["stock"] == json!(before - 3)).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn every_catalogue_reply_names_its_version() {
+    let shop = Shop::start().await;
+    let version = shop.count("SELECT version FROM catalog_version").await.to_string();
+    let paths = [
+        "/api/products",
+        "/api/products?keyword=%E8%8B%B9%E6%9E%9C",
+        "/api/products/1",
+        "/api/products/999999999",
+        "/api/products/abc",
+        "/api/categories",
+        "/api/stock?ids=1",
+        "/api/stock?products=1",
+        "/api/products?page=0",
+    ];
+    for path in paths {
+        assert_eq!(shop.api.get(path).await.header("x-catalog-version"), version, "{path}");
+    }
+    assert_eq!(shop.api.unsigned().get("/api/products").await.header("x-catalog-version"), "");
 }
 
 #[tokio::test]

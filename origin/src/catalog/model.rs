@@ -31,6 +31,7 @@ pub struct Snapshot {
     pub categories: Vec<Category>,
     products: Vec<Entry>,
     by_id: HashMap<ProductId, usize>,
+    by_sku: HashMap<SkuId, usize>,
 }
 
 #[derive(Debug)]
@@ -49,11 +50,21 @@ impl Snapshot {
         };
         let products: Vec<Entry> = products.into_iter().map(entry).collect();
         let by_id = products.iter().enumerate().map(|(index, entry)| (entry.product.id, index)).collect();
-        Snapshot { version, categories, products, by_id }
+        let skus = products
+            .iter()
+            .enumerate()
+            .flat_map(|(index, entry)| entry.product.skus.iter().map(move |sku| (sku.id, index)));
+        let by_sku = skus.collect();
+        Snapshot { version, categories, products, by_id, by_sku }
     }
 
     pub fn product(&self, id: ProductId) -> Option<&ProductDetail> {
         self.by_id.get(&id).and_then(|index| self.products.get(*index)).map(|entry| &entry.product)
+    }
+
+    /// The product that a SKU is a choice of.
+    pub fn product_of(&self, sku: SkuId) -> Option<&ProductDetail> {
+        self.by_sku.get(&sku).and_then(|index| self.products.get(*index)).map(|entry| &entry.product)
     }
 
     /// The products of one page, and how many there are on all pages.

@@ -3,17 +3,29 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use farmgate_shared::api::catalog::{
-    Category, ProductDetail, ProductQuery, ProductSummary, SkuStock, StockQuery,
+    Category, HEADER_CATALOG_VERSION, ProductDetail, ProductQuery, ProductSummary, SkuStock, StockQuery,
 };
 use farmgate_shared::api::{Page, Reply};
 use farmgate_shared::ids::ProductId;
 use farmgate_shared::problem::{Problem, ProblemBody};
+use http::{HeaderName, HeaderValue};
 
+use super::model::Snapshot;
 use super::service;
 use crate::app::App;
-use crate::error::{ApiError, ApiResult, ok};
+use crate::error::{ApiError, ok};
 use crate::http::extract::{PathId, QueryText};
+
+static CATALOG_VERSION: HeaderName = HeaderName::from_static(HEADER_CATALOG_VERSION);
+
+/// A reply, good or bad, with the version of the snapshot that it was made from.
+fn versioned(snapshot: &Snapshot, reply: impl IntoResponse) -> Response {
+    let mut response = reply.into_response();
+    response.headers_mut().insert(CATALOG_VERSION.clone(), HeaderValue::from(snapshot.version));
+    response
+}
 
 /// A page of products, of one category or matching a keyword.
 #[utoipa::path(get, path = "/api/products", tag = "catalogue", params(
@@ -29,9 +41,13 @@ use crate::http::extract::{PathId, QueryText};
 pub async fn list_products(
     State(app): State<Arc<App>>,
     QueryText(query): QueryText,
-) -> ApiResult<Page<ProductSummary>> {
-    let query = ProductQuery::parse(&query).map_err(ApiError::fields)?;
-    ok(service::list_products(&app, &query).await?)
+) -> Result<Response, ApiError> {
+    let snapshot = service::loaded(&app)?;
+    let list = async {
+        let query = ProductQuery::parse(&query).map_err(ApiError::fields)?;
+        ok(service::list_products(&app, &snapshot, &query).await?)
+    };
+    Ok(versioned(&snapshot, list.await))
 }
 
 /// One product with its SKUs.
@@ -41,29 +57,41 @@ pub async fn list_products(
 ))]
 pub async fn get_product(
     State(app): State<Arc<App>>,
-    PathId(id): PathId<ProductId>,
-) -> ApiResult<ProductDetail> {
-    ok(service::product(&app, id).await?.ok_or(Problem::ProductNotFound)?)
+    id: Result<PathId<ProductId>, ApiError>,
+) -> Result<Response, ApiError> {
+    let snapshot = service::loaded(&app)?;
+    let product = async {
+        let PathId(id) = id?;
+        ok(service::product(&app, &snapshot, id).await?.ok_or(Problem::ProductNotFound)?)
+    };
+    Ok(versioned(&snapshot, product.await))
 }
 
 /// The categories, in the shopkeeper's order.
 #[utoipa::path(get, path = "/api/categories", tag = "catalogue", responses(
     (status = 200, body = Reply<Vec<Category>>),
 ))]
-pub async fn list_categories(State(app): State<Arc<App>>) -> ApiResult<Vec<Category>> {
-    ok(service::categories(&app)?)
+pub async fn list_categories(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    let snapshot = service::loaded(&app)?;
+    Ok(versioned(&snapshot, ok(&snapshot.categories)))
 }
 
-/// What can be ordered of some SKUs now. Unknown ids are left out.
-#[utoipa::path(get, path = "/api/stock", tag = "catalogue",
-    params(("ids" = String, Query, description = "1 to 100 SKU ids with commas")), responses(
+/// What can be ordered of some SKUs, or of all SKUs of some products, now. Unknown ids are left out.
+#[utoipa::path(get, path = "/api/stock", tag = "catalogue", params(
+    ("ids" = Option<String>, Query, description = "1 to 100 SKU ids with commas; exactly one of ids and products"),
+    ("products" = Option<String>, Query, description = "1 to 100 product ids with commas"),
+), responses(
     (status = 200, body = Reply<Vec<SkuStock>>),
     (status = 400, body = ProblemBody, description = "invalid_parameter"),
 ))]
 pub async fn list_stock(
     State(app): State<Arc<App>>,
     QueryText(query): QueryText,
-) -> ApiResult<Vec<SkuStock>> {
-    let query = StockQuery::parse(&query).map_err(ApiError::fields)?;
-    ok(service::stock(&app, &query).await?)
+) -> Result<Response, ApiError> {
+    let snapshot = service::loaded(&app)?;
+    let stock = async {
+        let query = StockQuery::parse(&query).map_err(ApiError::fields)?;
+        ok(service::stock(&app, &snapshot, &query).await?)
+    };
+    Ok(versioned(&snapshot, stock.await))
 }

@@ -21,7 +21,10 @@ use crate::error::ApiError;
 use crate::stock::{self, Line};
 
 /// The snapshot, once there is one: a process that has not reached MySQL yet must not say that the shop is empty.
-fn loaded(app: &App) -> Result<Arc<Snapshot>, ApiError> {
+///
+/// # Errors
+/// Before the first load.
+pub fn loaded(app: &App) -> Result<Arc<Snapshot>, ApiError> {
     let snapshot = app.catalog.snapshot();
     if snapshot.version == 0 { Err(Problem::Unavailable.into()) } else { Ok(snapshot) }
 }
@@ -30,8 +33,11 @@ fn loaded(app: &App) -> Result<Arc<Snapshot>, ApiError> {
 ///
 /// # Errors
 /// When MySQL is away.
-pub async fn list_products(app: &App, query: &ProductQuery) -> Result<Page<ProductSummary>, ApiError> {
-    let snapshot = loaded(app)?;
+pub async fn list_products(
+    app: &App,
+    snapshot: &Snapshot,
+    query: &ProductQuery,
+) -> Result<Page<ProductSummary>, ApiError> {
     let (products, total) = snapshot.page(query);
     let stock = stock::service::available(app, &sku_ids(products.iter().copied())).await?;
     let list = products
@@ -57,8 +63,11 @@ pub async fn list_products(app: &App, query: &ProductQuery) -> Result<Page<Produ
 ///
 /// # Errors
 /// When MySQL is away.
-pub async fn product(app: &App, id: ProductId) -> Result<Option<ProductDetail>, ApiError> {
-    let snapshot = loaded(app)?;
+pub async fn product(
+    app: &App,
+    snapshot: &Snapshot,
+    id: ProductId,
+) -> Result<Option<ProductDetail>, ApiError> {
     let Some(product) = snapshot.product(id) else { return Ok(None) };
     let stock = stock::service::available(app, &sku_ids([product])).await?;
     let mut product = product.clone();
@@ -73,22 +82,29 @@ fn total_stock(product: &ProductDetail, stock: &HashMap<SkuId, i64>) -> i64 {
     product.skus.iter().filter_map(|sku| stock.get(&sku.id)).sum()
 }
 
-/// The categories, in the shopkeeper's order.
-///
-/// # Errors
-/// Before the first load.
-pub fn categories(app: &App) -> Result<Vec<Category>, ApiError> {
-    Ok(loaded(app)?.categories.clone())
-}
-
-/// What can be ordered of some SKUs now; unknown ids are left out.
+/// What can be ordered of some SKUs now, in the order of their ids or of their products'; unknown ids are left out.
 ///
 /// # Errors
 /// When MySQL is away.
-pub async fn stock(app: &App, query: &StockQuery) -> Result<Vec<SkuStock>, ApiError> {
-    let stock = stock::service::available(app, &query.ids).await?;
-    let entry = |id: &SkuId| stock.get(id).map(|available| SkuStock { sku_id: *id, stock: *available });
-    Ok(query.ids.iter().filter_map(entry).collect())
+pub async fn stock(app: &App, snapshot: &Snapshot, query: &StockQuery) -> Result<Vec<SkuStock>, ApiError> {
+    let skus: Vec<(SkuId, ProductId)> = match query {
+        StockQuery::Skus(ids) => {
+            ids.iter().filter_map(|id| snapshot.product_of(*id).map(|product| (*id, product.id))).collect()
+        }
+        StockQuery::Products(ids) => ids
+            .iter()
+            .filter_map(|id| snapshot.product(*id))
+            .flat_map(|product| product.skus.iter().map(|sku| (sku.id, product.id)))
+            .collect(),
+    };
+    let ids: Vec<SkuId> = skus.iter().map(|(sku, _)| *sku).collect();
+    let stock = stock::service::available(app, &ids).await?;
+    let entry = |(sku_id, product_id): (SkuId, ProductId)| SkuStock {
+        sku_id,
+        product_id,
+        stock: stock.get(&sku_id).copied().unwrap_or(0),
+    };
+    Ok(skus.into_iter().map(entry).collect())
 }
 
 /// What an order line costs and shows, read from the database when the order is made.

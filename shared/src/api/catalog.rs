@@ -1,6 +1,8 @@
 //! The catalogue: lists, a product, categories, stock; and the reading of a list's query, which the edge needs for
 //! its cache keys and the origin for its answer.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Paging, read_query};
@@ -8,10 +10,16 @@ use crate::ids::{CategoryId, ProductId, SkuId};
 use crate::money::Fen;
 use crate::problem::FieldProblem;
 
+/// On every reply of the origin to a catalogue read, failures included: the version of the snapshot that it was made
+/// from, a decimal `i64`. For the edge alone; it passes the header on to nobody.
+pub const HEADER_CATALOG_VERSION: &str = "x-catalog-version";
+
 /// Longest keyword, in characters.
 pub const MAX_KEYWORD_CHARS: usize = 50;
 /// Most ids in one `GET /api/stock`.
 pub const MAX_STOCK_IDS: usize = 100;
+/// Most products in each list of the shop's first page.
+pub const HOME_PRODUCTS: usize = 10;
 
 /// A product in a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,11 +97,25 @@ pub struct Category {
     pub product_count: u64,
 }
 
+/// What the shop's first page shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Home {
+    pub categories: Vec<Category>,
+    /// The first products in the shopkeeper's order.
+    pub recommended: Vec<ProductSummary>,
+    /// Those listed last, the latest first.
+    pub newest: Vec<ProductSummary>,
+    /// Those that were dearer, in the shopkeeper's order.
+    pub on_offer: Vec<ProductSummary>,
+}
+
 /// What can be ordered of one SKU now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SkuStock {
     pub sku_id: SkuId,
+    pub product_id: ProductId,
     pub stock: i64,
 }
 
@@ -184,46 +206,73 @@ impl ProductQuery {
     }
 }
 
-/// The query of `GET /api/stock`: 1 to [`MAX_STOCK_IDS`] SKU ids with commas, sorted, each once.
+/// The query of `GET /api/stock`: of some SKUs, or of all SKUs of some products; 1 to [`MAX_STOCK_IDS`] ids with
+/// commas, sorted, each once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct StockQuery {
-    pub ids: Vec<SkuId>,
+pub enum StockQuery {
+    /// `?ids=`
+    Skus(Vec<SkuId>),
+    /// `?products=`
+    Products(Vec<ProductId>),
 }
 
 impl StockQuery {
     /// Reads a query string (without `?`).
     ///
     /// # Errors
-    /// One [`FieldProblem`] a bad, unknown or repeated parameter.
+    /// One [`FieldProblem`] a bad, unknown or repeated parameter; one when neither or both of `ids` and `products` are
+    /// given.
     pub fn parse(query: &str) -> Result<StockQuery, Vec<FieldProblem>> {
-        let mut ids: Vec<SkuId> = Vec::new();
+        let (mut skus, mut products) = (None, None);
         read_query(query, |name, value, problems| {
-            if name != "ids" {
-                return false;
-            }
-            match value.split(',').map(str::parse).collect::<Result<Vec<SkuId>, _>>() {
-                Ok(parsed) if parsed.len() <= MAX_STOCK_IDS => ids = parsed,
-                _ => problems.push(FieldProblem::new(
-                    name,
-                    format!("须为 1 到 {MAX_STOCK_IDS} 个规格编号，以逗号分隔"),
-                )),
+            match name {
+                "ids" => skus = id_list(name, value, "规格", problems),
+                "products" => products = id_list(name, value, "商品", problems),
+                _ => return false,
             }
             true
         })?;
-        if ids.is_empty() {
-            return Err(vec![FieldProblem::new("ids", "缺少参数")]);
+        match (skus, products) {
+            (Some(skus), None) => Ok(StockQuery::Skus(skus)),
+            (None, Some(products)) => Ok(StockQuery::Products(products)),
+            (None, None) => Err(vec![FieldProblem::new("ids", "缺少参数")]),
+            (Some(_), Some(_)) => Err(vec![FieldProblem::new("products", "不能与 ids 同时使用")]),
         }
-        ids.sort_unstable();
-        ids.dedup();
-        Ok(StockQuery { ids })
     }
 
     /// The one spelling of this query.
     #[must_use]
     pub fn canonical(&self) -> String {
-        let ids: Vec<String> = self.ids.iter().map(ToString::to_string).collect();
-        form_encode(&[("ids", ids.join(","))])
+        match self {
+            StockQuery::Skus(ids) => form_encode(&[("ids", joined(ids))]),
+            StockQuery::Products(ids) => form_encode(&[("products", joined(ids))]),
+        }
     }
+}
+
+/// 1 to [`MAX_STOCK_IDS`] ids with commas, sorted, each once.
+fn id_list<T: FromStr + Ord>(
+    name: &str,
+    value: &str,
+    what: &str,
+    problems: &mut Vec<FieldProblem>,
+) -> Option<Vec<T>> {
+    match value.split(',').map(str::parse).collect::<Result<Vec<T>, _>>() {
+        Ok(mut ids) if ids.len() <= MAX_STOCK_IDS => {
+            ids.sort_unstable();
+            ids.dedup();
+            Some(ids)
+        }
+        _ => {
+            let message = format!("须为 1 到 {MAX_STOCK_IDS} 个{what}编号，以逗号分隔");
+            problems.push(FieldProblem::new(name, message));
+            None
+        }
+    }
+}
+
+fn joined<T: ToString>(ids: &[T]) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn form_encode(pairs: &[(&str, String)]) -> String {
@@ -271,10 +320,14 @@ mod tests {
     #[test]
     fn stock_ids_are_sorted_and_unique() {
         assert_eq!(StockQuery::parse("ids=3,1,3").unwrap().canonical(), "ids=1%2C3");
-        for query in ["", "ids=", "ids=1,,2", "ids=-1", "ids=1&x=2"] {
+        assert_eq!(StockQuery::parse("products=7,5,7").unwrap().canonical(), "products=5%2C7");
+        for query in
+            ["", "ids=", "ids=1,,2", "ids=-1", "ids=1&x=2", "products=", "products=0", "ids=1&products=1"]
+        {
             assert!(StockQuery::parse(query).is_err(), "{query}");
         }
         let many = (1..=101).map(|id: i64| id.to_string()).collect::<Vec<_>>().join(",");
         assert!(StockQuery::parse(&format!("ids={many}")).is_err());
+        assert!(StockQuery::parse(&format!("products={many}")).is_err());
     }
 }
