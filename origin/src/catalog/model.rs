@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use farmgate_shared::api::catalog::{Category, ProductDetail, ProductQuery, ProductSort};
-use farmgate_shared::ids::{ProductId, SkuId};
+use farmgate_shared::api::catalog::{Category, ProductDetail, ProductQuery, ProductSort, Sku};
+use farmgate_shared::ids::{CategoryId, ProductId, SkuId};
+use farmgate_shared::money::Fen;
 
 /// The current snapshot. Readers never wait.
 #[derive(Debug, Default)]
@@ -23,6 +24,19 @@ impl Catalog {
     }
 }
 
+/// What is for sale under a number, without a quantity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForSale {
+    pub sku_id: SkuId,
+    pub product_id: ProductId,
+    pub category_id: CategoryId,
+    pub name: Arc<str>,
+    /// As stored: a path of the shop's or a whole address; empty when there is no picture.
+    pub image: Arc<str>,
+    pub specifications: Arc<str>,
+    pub price: Fen,
+}
+
 /// The catalogue at one version. Stock is not in it: the products' `stock` fields are 0 here.
 #[derive(Debug, Default)]
 pub struct Snapshot {
@@ -37,16 +51,22 @@ pub struct Snapshot {
 #[derive(Debug)]
 struct Entry {
     product: ProductDetail,
+    /// The first picture, as stored.
+    image: Arc<str>,
     /// Lower case: name, tags, place of origin.
     searched: String,
 }
 
 impl Snapshot {
-    /// `products` come in the shopkeeper's order, each with at least one SKU.
-    pub fn new(version: i64, categories: Vec<Category>, products: Vec<ProductDetail>) -> Snapshot {
-        let entry = |product: ProductDetail| {
+    /// `products` come in the shopkeeper's order, each with at least one SKU and with its first picture as stored.
+    pub fn new(
+        version: i64,
+        categories: Vec<Category>,
+        products: Vec<(ProductDetail, Arc<str>)>,
+    ) -> Snapshot {
+        let entry = |(product, image): (ProductDetail, Arc<str>)| {
             let searched = format!("{}\n{}\n{}", product.name, product.tags.join("\n"), product.origin);
-            Entry { searched: searched.to_lowercase(), product }
+            Entry { searched: searched.to_lowercase(), product, image }
         };
         let products: Vec<Entry> = products.into_iter().map(entry).collect();
         let by_id = products.iter().enumerate().map(|(index, entry)| (entry.product.id, index)).collect();
@@ -65,6 +85,22 @@ impl Snapshot {
     /// The product that a SKU is a choice of.
     pub fn product_of(&self, sku: SkuId) -> Option<&ProductDetail> {
         self.by_sku.get(&sku).and_then(|index| self.products.get(*index)).map(|entry| &entry.product)
+    }
+
+    /// The default choice of a product that is on sale.
+    pub fn default_offer(&self, product: ProductId) -> Option<ForSale> {
+        let entry = self.by_id.get(&product).and_then(|index| self.products.get(*index))?;
+        Some(for_sale(entry, entry.product.skus.first()?))
+    }
+
+    /// A SKU that is on sale, of a product that is.
+    #[allow(
+        dead_code,
+        reason = "orders that name SKUs are priced from MySQL until they are priced from here"
+    )]
+    pub fn offer(&self, sku: SkuId) -> Option<ForSale> {
+        let entry = self.by_sku.get(&sku).and_then(|index| self.products.get(*index))?;
+        Some(for_sale(entry, entry.product.skus.iter().find(|of_it| of_it.id == sku)?))
     }
 
     /// The products of one page, and how many there are on all pages.
@@ -90,6 +126,18 @@ impl Snapshot {
     }
 }
 
+fn for_sale(entry: &Entry, sku: &Sku) -> ForSale {
+    ForSale {
+        sku_id: sku.id,
+        product_id: entry.product.id,
+        category_id: entry.product.category_id,
+        name: entry.product.name.as_str().into(),
+        image: entry.image.clone(),
+        specifications: sku.specifications.as_str().into(),
+        price: sku.price,
+    }
+}
+
 /// The SKUs of some products.
 pub fn sku_ids<'a>(products: impl IntoIterator<Item = &'a ProductDetail>) -> Vec<SkuId> {
     products.into_iter().flat_map(|product| product.skus.iter().map(|sku| sku.id)).collect()
@@ -97,10 +145,6 @@ pub fn sku_ids<'a>(products: impl IntoIterator<Item = &'a ProductDetail>) -> Vec
 
 #[cfg(test)]
 mod tests {
-    use farmgate_shared::api::catalog::Sku;
-    use farmgate_shared::ids::CategoryId;
-    use farmgate_shared::money::Fen;
-
     use super::*;
 
     fn product(id: i64, category: i64, name: &str, price: i64) -> ProductDetail {
@@ -137,7 +181,8 @@ mod tests {
             product(1, 1, "Gala 苹果", 990),
             product(2, 2, "菠菜", 1580),
         ];
-        Snapshot::new(1, vec![], products)
+        let pictured = products.into_iter().map(|product| (product, "/static/1.webp".into()));
+        Snapshot::new(1, vec![], pictured.collect())
     }
 
     fn ids(query: &str) -> (Vec<i64>, usize) {
@@ -159,6 +204,19 @@ mod tests {
         assert_eq!(ids("sort=newest"), (vec![3, 2, 1], 3));
         assert_eq!(ids("page=2&size=2"), (vec![2], 3));
         assert_eq!(ids("page=1000000&size=100"), (vec![], 3));
+    }
+
+    #[test]
+    fn what_an_order_line_needs_is_found_by_product_and_by_sku() {
+        let snapshot = snapshot();
+        let offer = snapshot.default_offer(ProductId(3)).unwrap();
+        assert_eq!(
+            (offer.sku_id, offer.product_id, offer.category_id),
+            (SkuId(3), ProductId(3), CategoryId(1))
+        );
+        assert_eq!((&*offer.name, &*offer.image, offer.price), ("红富士苹果", "/static/1.webp", Fen(1580)));
+        assert_eq!(snapshot.offer(SkuId(3)), Some(offer));
+        assert_eq!((snapshot.default_offer(ProductId(9)), snapshot.offer(SkuId(9))), (None, None));
     }
 
     #[test]

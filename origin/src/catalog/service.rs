@@ -12,7 +12,7 @@ use farmgate_shared::ids::{CategoryId, ProductId, SkuId};
 use farmgate_shared::money::Fen;
 use farmgate_shared::problem::Problem;
 
-use super::model::{Snapshot, sku_ids};
+use super::model::{ForSale, Snapshot, sku_ids};
 use super::store::{self, CategoryRow, OfferRow, ProductRow, SkuRow};
 use crate::app::App;
 use crate::db::Db;
@@ -126,26 +126,13 @@ pub struct Offer {
 pub fn likely_lines(app: &App, wanted: &Wanted) -> Vec<Line> {
     match wanted {
         Wanted::Product(product, quantity) => {
-            let snapshot = app.catalog.snapshot();
-            let sku = snapshot.product(*product).and_then(|product| product.skus.first());
-            sku.map(|sku| Line { sku_id: sku.id, quantity: quantity.get() }).into_iter().collect()
+            let sku = app.catalog.snapshot().default_offer(*product);
+            sku.map(|sku| Line { sku_id: sku.sku_id, quantity: quantity.get() }).into_iter().collect()
         }
         Wanted::Skus(lines) => {
             lines.iter().map(|line| Line { sku_id: line.sku_id, quantity: line.quantity.get() }).collect()
         }
     }
-}
-
-/// What is for sale under a number, without a quantity.
-#[derive(Clone, Debug)]
-pub struct ForSale {
-    sku_id: SkuId,
-    product_id: ProductId,
-    category_id: CategoryId,
-    name: String,
-    image: String,
-    specifications: String,
-    price: Fen,
 }
 
 impl From<OfferRow> for ForSale {
@@ -154,23 +141,24 @@ impl From<OfferRow> for ForSale {
             sku_id: SkuId(row.sku_id),
             product_id: ProductId(row.product_id),
             category_id: CategoryId(row.category_id),
-            name: row.name,
-            image: row.images.0.into_iter().next().unwrap_or_default(),
-            specifications: row.specifications,
+            name: row.name.into(),
+            image: row.images.0.into_iter().next().unwrap_or_default().into(),
+            specifications: row.specifications.into(),
             price: Fen(row.price_fen),
         }
     }
 }
 
 impl ForSale {
-    fn offer(self, quantity: Quantity) -> Offer {
+    /// So many of it.
+    pub fn offer(self, quantity: Quantity) -> Offer {
         Offer {
             sku_id: self.sku_id,
             product_id: self.product_id,
             category_id: self.category_id,
-            name: self.name,
-            image: self.image,
-            specifications: self.specifications,
+            name: String::from(&*self.name),
+            image: String::from(&*self.image),
+            specifications: String::from(&*self.specifications),
             price: self.price,
             quantity,
         }
@@ -262,13 +250,14 @@ fn assemble(
             stock: 0,
         });
     }
-    let products: Vec<ProductDetail> = products
+    let products: Vec<(ProductDetail, Arc<str>)> = products
         .into_iter()
         .filter_map(|row| {
             // A product whose SKUs are all off sale cannot be bought, so it is not shown.
             let skus = skus_of.remove(&row.id)?;
             let cheapest = skus.iter().min_by_key(|sku| sku.price)?;
-            Some(ProductDetail {
+            let image = row.images.0.first().map_or("", String::as_str).into();
+            let product = ProductDetail {
                 id: ProductId(row.id),
                 name: row.name,
                 description: row.description,
@@ -284,11 +273,12 @@ fn assemble(
                 weight_grams: cheapest.weight_grams,
                 tags: row.tags.0,
                 skus,
-            })
+            };
+            Some((product, image))
         })
         .collect();
     let mut counts: HashMap<CategoryId, u64> = HashMap::new();
-    for product in &products {
+    for (product, _) in &products {
         *counts.entry(product.category_id).or_default() += 1;
     }
     let categories = categories
