@@ -51,7 +51,7 @@ pub struct Reads {
     pub standings: users::service::Standings,
     pub keys: idempotency::Keys,
     pub addresses: addresses::service::Addresses,
-    pub offers: catalog::service::Offers,
+    pub offers: catalog::offers::Offers,
 }
 
 impl Reads {
@@ -60,7 +60,7 @@ impl Reads {
             standings: users::service::standings(db),
             keys: idempotency::keys(db),
             addresses: addresses::service::addresses(db),
-            offers: catalog::service::Offers::new(db),
+            offers: catalog::offers::Offers::new(db),
         }
     }
 }

@@ -24,11 +24,9 @@ pub type Addresses = Lookup<(UserId, AddressId), AddressRow>;
 
 /// How addresses are read.
 pub fn addresses(db: &Db) -> Addresses {
-    let pool = db.pool().clone();
-    Lookup::new("addresses", move |asked| {
-        let pool = pool.clone();
+    Lookup::new("addresses", db, |connection, asked| {
         Box::pin(async move {
-            let rows = store::find_all(&pool, asked.into_iter().map(|(_, id)| id)).await?;
+            let rows = store::find_all(connection, asked.into_iter().map(|(_, id)| id)).await?;
             Ok(rows.into_iter().map(|row| ((UserId(row.user_id), AddressId(row.id)), row)).collect())
         })
     })

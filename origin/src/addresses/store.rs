@@ -30,7 +30,7 @@ pub async fn list(pool: &MySqlPool, user: UserId) -> Result<Vec<AddressRow>, sql
 
 /// Addresses of several users: the caller compares `user_id`.
 pub async fn find_all(
-    pool: &MySqlPool,
+    connection: &mut MySqlConnection,
     ids: impl IntoIterator<Item = AddressId>,
 ) -> Result<Vec<AddressRow>, sqlx::Error> {
     let mut query = QueryBuilder::new(
@@ -38,7 +38,7 @@ pub async fn find_all(
          WHERE id IN ",
     );
     push_list(&mut query, ids.into_iter().map(|id| id.0));
-    query.build_query_as().fetch_all(pool).await
+    query.build_query_as().fetch_all(connection).await
 }
 
 /// Takes the user's row, so that two changes of one shopper's addresses go one after the other.

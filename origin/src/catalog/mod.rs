@@ -2,6 +2,7 @@
 //! at most `catalog.refresh_ms` old, while the stock beside them is read when they are asked for.
 
 mod model;
+pub mod offers;
 mod routes;
 pub mod service;
 mod store;

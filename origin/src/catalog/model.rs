@@ -94,10 +94,6 @@ impl Snapshot {
     }
 
     /// A SKU that is on sale, of a product that is.
-    #[allow(
-        dead_code,
-        reason = "orders that name SKUs are priced from MySQL until they are priced from here"
-    )]
     pub fn offer(&self, sku: SkuId) -> Option<ForSale> {
         let entry = self.by_sku.get(&sku).and_then(|index| self.products.get(*index))?;
         Some(for_sale(entry, entry.product.skus.iter().find(|of_it| of_it.id == sku)?))

@@ -7,16 +7,14 @@ use farmgate_shared::api::Page;
 use farmgate_shared::api::catalog::{
     Category, ProductDetail, ProductQuery, ProductSummary, Sku, SkuStock, StockQuery,
 };
-use farmgate_shared::api::orders::{OrderLine, Quantity, Wanted};
+use farmgate_shared::api::orders::Wanted;
 use farmgate_shared::ids::{CategoryId, ProductId, SkuId};
 use farmgate_shared::money::Fen;
 use farmgate_shared::problem::Problem;
 
-use super::model::{ForSale, Snapshot, sku_ids};
-use super::store::{self, CategoryRow, OfferRow, ProductRow, SkuRow};
+use super::model::{Snapshot, sku_ids};
+use super::store::{self, CategoryRow, ProductRow, SkuRow};
 use crate::app::App;
-use crate::db::Db;
-use crate::db::lookup::Lookup;
 use crate::error::ApiError;
 use crate::stock::{self, Line};
 
@@ -107,20 +105,6 @@ pub async fn stock(app: &App, snapshot: &Snapshot, query: &StockQuery) -> Result
     Ok(skus.into_iter().map(entry).collect())
 }
 
-/// What an order line costs and shows, read from the database when the order is made.
-#[derive(Clone, Debug)]
-pub struct Offer {
-    pub sku_id: SkuId,
-    pub product_id: ProductId,
-    pub category_id: CategoryId,
-    pub name: String,
-    /// As stored: a path of the shop's or a whole address.
-    pub image: String,
-    pub specifications: String,
-    pub price: Fen,
-    pub quantity: Quantity,
-}
-
 /// The lines that an order most likely will have, as far as the snapshot knows: a hint, for asking whether they are sold
 /// out.
 pub fn likely_lines(app: &App, wanted: &Wanted) -> Vec<Line> {
@@ -131,86 +115,6 @@ pub fn likely_lines(app: &App, wanted: &Wanted) -> Vec<Line> {
         }
         Wanted::Skus(lines) => {
             lines.iter().map(|line| Line { sku_id: line.sku_id, quantity: line.quantity.get() }).collect()
-        }
-    }
-}
-
-impl From<OfferRow> for ForSale {
-    fn from(row: OfferRow) -> ForSale {
-        ForSale {
-            sku_id: SkuId(row.sku_id),
-            product_id: ProductId(row.product_id),
-            category_id: CategoryId(row.category_id),
-            name: row.name.into(),
-            image: row.images.0.into_iter().next().unwrap_or_default().into(),
-            specifications: row.specifications.into(),
-            price: Fen(row.price_fen),
-        }
-    }
-}
-
-impl ForSale {
-    /// So many of it.
-    pub fn offer(self, quantity: Quantity) -> Offer {
-        Offer {
-            sku_id: self.sku_id,
-            product_id: self.product_id,
-            category_id: self.category_id,
-            name: String::from(&*self.name),
-            image: String::from(&*self.image),
-            specifications: String::from(&*self.specifications),
-            price: self.price,
-            quantity,
-        }
-    }
-}
-
-/// Reads what orders ask for at today's prices, for many orders at once.
-#[derive(Debug)]
-pub struct Offers {
-    skus: Lookup<SkuId, ForSale>,
-    /// The default SKU of a product.
-    products: Lookup<ProductId, ForSale>,
-}
-
-impl Offers {
-    pub fn new(db: &Db) -> Offers {
-        let (pool, pool_of_products) = (db.pool().clone(), db.pool().clone());
-        Offers {
-            skus: Lookup::new("offers", move |skus| {
-                let pool = pool.clone();
-                Box::pin(async move {
-                    let rows = store::offers(&pool, skus).await?;
-                    Ok(rows.into_iter().map(|row| (SkuId(row.sku_id), row.into())).collect())
-                })
-            }),
-            products: Lookup::new("default_offers", move |products| {
-                let pool = pool_of_products.clone();
-                Box::pin(async move {
-                    let rows = store::default_offers(&pool, products).await?;
-                    Ok(rows.into_iter().map(|row| (ProductId(row.product_id), row.into())).collect())
-                })
-            }),
-        }
-    }
-
-    /// The goods that an order asks for, in SKU order, at today's prices.
-    ///
-    /// # Errors
-    /// [`Problem::ProductNotFound`] when one of them is not on sale.
-    pub async fn of(&self, wanted: &Wanted) -> Result<Vec<Offer>, ApiError> {
-        match wanted {
-            Wanted::Product(product, quantity) => {
-                let sku = self.products.get(*product).await?.ok_or(Problem::ProductNotFound)?;
-                Ok(vec![sku.offer(*quantity)])
-            }
-            Wanted::Skus(lines) => {
-                let skus = self.skus.get_all(lines.iter().map(|line| line.sku_id)).await?;
-                let offer = |(sku, line): (Option<ForSale>, &OrderLine)| {
-                    Ok(sku.ok_or(Problem::ProductNotFound)?.offer(line.quantity))
-                };
-                skus.into_iter().zip(lines).map(offer).collect()
-            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use farmgate_shared::ids::{ProductId, SkuId};
 use sqlx::types::Json;
-use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder};
+use sqlx::{FromRow, MySqlConnection, MySqlExecutor, MySqlPool, QueryBuilder};
 
 use crate::db::push_list;
 
@@ -52,8 +52,8 @@ pub struct OfferRow {
     pub price_fen: i64,
 }
 
-pub async fn version(pool: &MySqlPool) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT version FROM catalog_version WHERE id = 1").fetch_one(pool).await
+pub async fn version(reader: impl MySqlExecutor<'_>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT version FROM catalog_version WHERE id = 1").fetch_one(reader).await
 }
 
 /// In the transaction of every edit: readers reload once it commits.
@@ -94,7 +94,7 @@ pub async fn skus(pool: &MySqlPool) -> Result<Vec<SkuRow>, sqlx::Error> {
 
 /// The first SKU on sale of each product that is on sale.
 pub async fn default_offers(
-    pool: &MySqlPool,
+    connection: &mut MySqlConnection,
     products: impl IntoIterator<Item = ProductId>,
 ) -> Result<Vec<OfferRow>, sqlx::Error> {
     let mut query = QueryBuilder::new(
@@ -104,12 +104,12 @@ pub async fn default_offers(
          ORDER BY k.sort_order, k.id LIMIT 1) WHERE p.status = 1 AND p.id IN ",
     );
     push_list(&mut query, products.into_iter().map(|product| product.0));
-    query.build_query_as().fetch_all(pool).await
+    query.build_query_as().fetch_all(connection).await
 }
 
 /// Those of the SKUs that are on sale.
 pub async fn offers(
-    pool: &MySqlPool,
+    connection: &mut MySqlConnection,
     skus: impl IntoIterator<Item = SkuId>,
 ) -> Result<Vec<OfferRow>, sqlx::Error> {
     let mut query = QueryBuilder::new(
@@ -118,7 +118,7 @@ pub async fn offers(
          WHERE p.status = 1 AND s.status = 1 AND s.id IN ",
     );
     push_list(&mut query, skus.into_iter().map(|sku| sku.0));
-    query.build_query_as().fetch_all(pool).await
+    query.build_query_as().fetch_all(connection).await
 }
 
 pub async fn upsert_category(connection: &mut MySqlConnection, row: &CategoryRow) -> Result<(), sqlx::Error> {

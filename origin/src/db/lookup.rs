@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
+use sqlx::MySqlConnection;
 use tokio::sync::oneshot;
 
+use super::Db;
 use super::batch::{Batcher, Rules};
 
 /// Keys of one statement.
@@ -40,8 +42,22 @@ where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// `read` is given different keys and answers with the rows that exist.
-    pub fn new(
+    /// `read` is one statement: it is given different keys and answers with the rows that exist.
+    pub fn new<R>(name: &'static str, db: &Db, read: R) -> Lookup<K, V>
+    where
+        R: for<'c> Fn(&'c mut MySqlConnection, Vec<K>) -> BoxFuture<'c, Result<HashMap<K, V>, sqlx::Error>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        let (db, read) = (db.clone(), Arc::new(read));
+        Lookup::of(name, move |keys| {
+            let (db, read) = (db.clone(), read.clone());
+            Box::pin(async move { db.read(move |connection| read(connection, keys)).await })
+        })
+    }
+
+    fn of(
         name: &'static str,
         read: impl Fn(Vec<K>) -> BoxFuture<'static, Result<HashMap<K, V>, sqlx::Error>> + Send + Sync + 'static,
     ) -> Lookup<K, V> {
@@ -111,7 +127,7 @@ mod tests {
     async fn those_who_ask_together_are_answered_by_one_statement() {
         let statements = Arc::new(Mutex::new(Vec::new()));
         let log = statements.clone();
-        let lookup: Lookup<u32, String> = Lookup::new("numbers", move |keys| {
+        let lookup: Lookup<u32, String> = Lookup::of("numbers", move |keys| {
             log.lock().unwrap().push(keys.clone());
             Box::pin(async move {
                 if keys.contains(&99) {

@@ -1,6 +1,7 @@
 //! The door to MySQL: one pool, and one way to run a transaction. Statements stand in each domain's `store.rs`.
 
 pub mod batch;
+pub mod kept;
 pub mod lookup;
 pub mod seal;
 
@@ -12,6 +13,7 @@ use secrecy::ExposeSecret;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::{Executor, MySql, MySqlConnection, MySqlPool};
 
+use self::kept::Kept;
 use crate::config::MysqlConfig;
 
 /// The schema's migrations, compiled in.
@@ -32,11 +34,14 @@ pub const MOST_WIDE_ROWS: usize = 16;
 /// The connections. Cloning shares them.
 ///
 /// They are of two kinds. Those for single statements commit each by itself. Those for transactions are always in one,
-/// which spares every transaction its BEGIN, and are rolled back when they come back, whatever happened to their user.
+/// which spares every transaction its BEGIN, and are rolled back when they come back, whatever happened to their user. Of
+/// both, a few stay at hand while they are used all the time.
 #[derive(Clone, Debug)]
 pub struct Db {
     statements: MySqlPool,
+    for_lookups: Kept,
     transactions: MySqlPool,
+    for_transactions: Kept,
 }
 
 /// What a connection is told first. Gap locks of REPEATABLE READ would let neighbours' inserts deadlock; nothing here
@@ -66,7 +71,12 @@ impl Db {
             })
             .connect_lazy_with(options.clone());
         let statements = pool_options(config, for_statements, FOR_STATEMENTS).connect_lazy_with(options);
-        Ok(Db { statements, transactions })
+        Ok(Db {
+            for_lookups: Kept::new(statements.clone(), for_statements.div_ceil(2)),
+            statements,
+            for_transactions: Kept::new(transactions.clone(), for_transactions.div_ceil(2)),
+            transactions,
+        })
     }
 
     /// For single statements that need no transaction.
@@ -87,11 +97,11 @@ impl Db {
         E: Retryable,
         F: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
     {
-        let pool = self.transactions.clone();
+        let connections = self.for_transactions.clone();
         let task = tokio::spawn(async move {
             let mut attempt = 1;
             loop {
-                match attempt_once(&pool, &work).await {
+                match attempt_once(&connections, &work).await {
                     Err(TransactionError::Failed(error))
                         if attempt < MAX_ATTEMPTS && error.database().is_some_and(is_contention) =>
                     {
@@ -109,8 +119,24 @@ impl Db {
         }
     }
 
+    /// One statement on a connection that is kept at hand, for reads that go on all the time.
+    ///
+    /// # Errors
+    /// What `read` returned, or MySQL being away.
+    pub async fn read<T, F>(&self, read: F) -> Result<T, sqlx::Error>
+    where
+        F: for<'c> FnOnce(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>,
+    {
+        let mut connection = self.for_lookups.take().await?;
+        let value = read(&mut connection).await?;
+        self.for_lookups.keep(connection);
+        Ok(value)
+    }
+
     /// Closes every connection, waiting for those in use.
     pub async fn close(&self) {
+        self.for_transactions.close();
+        self.for_lookups.close();
         self.transactions.close().await;
         self.statements.close().await;
     }
@@ -130,26 +156,32 @@ fn pool_options(config: &MysqlConfig, connections: u32, told_first: &'static str
         })
 }
 
-async fn attempt_once<T, E, F>(pool: &MySqlPool, work: &F) -> Result<T, TransactionError<E>>
+async fn attempt_once<T, E, F>(connections: &Kept, work: &F) -> Result<T, TransactionError<E>>
 where
     E: Retryable,
     F: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, E>>,
 {
     let failed = |error: sqlx::Error| TransactionError::Failed(E::from(error));
-    let mut connection = pool.acquire().await.map_err(failed)?;
+    let mut connection = connections.take().await.map_err(failed)?;
     match work(&mut connection).await {
         Ok(value) => match connection.execute("COMMIT").await {
-            Ok(_) => Ok(value),
+            Ok(_) => {
+                connections.keep(connection);
+                Ok(value)
+            }
             // The server answered: it did not commit.
             Err(error @ sqlx::Error::Database(_)) => Err(failed(error)),
             Err(error) => Err(TransactionError::CommitUnknown(error)),
         },
         Err(error) => {
             // Before the next attempt, or whoever hears of the failure, may meet this one's locks.
-            if let Err(rollback) = connection.execute("ROLLBACK").await {
-                tracing::debug!(%rollback, "rollback on a broken connection");
-                // The server rolls back by itself when the connection ends.
-                connection.close_on_drop();
+            match connection.execute("ROLLBACK").await {
+                Ok(_) => connections.keep(connection),
+                Err(rollback) => {
+                    tracing::debug!(%rollback, "rollback on a broken connection");
+                    // The server rolls back by itself when the connection ends.
+                    connection.close_on_drop();
+                }
             }
             Err(TransactionError::Failed(error))
         }

@@ -15,7 +15,7 @@ pub struct KeyRow {
 
 /// The rows of some keys, each with its user and key. Spelt with OR, which MariaDB too answers from the primary key.
 pub async fn find_all(
-    pool: &MySqlPool,
+    connection: &mut MySqlConnection,
     keys: Vec<(UserId, String)>,
 ) -> Result<Vec<(i64, String, KeyRow)>, sqlx::Error> {
     let mut query = QueryBuilder::new(
@@ -26,7 +26,7 @@ pub async fn find_all(
         either.push("(user_id = ").push_bind_unseparated(user.0);
         either.push_unseparated(" AND idempotency_key = ").push_bind_unseparated(key).push_unseparated(")");
     }
-    let rows = query.build().fetch_all(pool).await?;
+    let rows = query.build().fetch_all(connection).await?;
     rows.iter()
         .map(|row| Ok((row.try_get("user_id")?, row.try_get("idempotency_key")?, KeyRow::from_row(row)?)))
         .collect()

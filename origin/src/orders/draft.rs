@@ -12,7 +12,7 @@ use time::{Duration, OffsetDateTime};
 use super::model::{Sums, line_amount};
 use super::service::{OrderError, address_place};
 use crate::app::App;
-use crate::catalog::service::Offer;
+use crate::catalog::offers::Offer;
 use crate::clock::shanghai_rfc3339;
 use crate::coupons::Spend;
 use crate::coupons::model::{Goods, Terms};
@@ -67,7 +67,8 @@ impl Draft {
                 None => Ok::<_, ApiError>(None),
             }
         };
-        let (address, offers, terms) = tokio::try_join!(address, app.reads.offers.of(wanted), terms)?;
+        let (address, offers, terms) =
+            tokio::try_join!(address, app.reads.offers.of(&app.catalog, wanted), terms)?;
         let (sums, discounts) = price(app, &offers, terms.as_ref())?;
         let lines = offers
             .iter()

@@ -6,7 +6,7 @@ use farmgate_shared::ids::OrderNo;
 use farmgate_shared::money::Fen;
 use time::OffsetDateTime;
 
-use crate::catalog::service::Offer;
+use crate::catalog::offers::Offer;
 use crate::clock::SHANGHAI;
 
 /// The state of an order, with the number that the database and the wire use.

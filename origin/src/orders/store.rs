@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use super::draft::Draft;
 use super::model::{Status, line_amount};
-use crate::catalog::service::Offer;
+use crate::catalog::offers::Offer;
 use crate::db::{MOST_ROWS, MOST_WIDE_ROWS, push_list};
 
 /// `delivery_address`: the JSON column holds a sealed value.

@@ -1,7 +1,7 @@
 //! SQL of `users`.
 
 use farmgate_shared::ids::UserId;
-use sqlx::{FromRow, MySqlPool, QueryBuilder};
+use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder};
 
 use super::service::Profile;
 use crate::db::push_list;
@@ -68,10 +68,10 @@ pub async fn find(pool: &MySqlPool, user: UserId) -> Result<Option<UserRow>, sql
 
 /// Id, status and token version of some users.
 pub async fn standings(
-    pool: &MySqlPool,
+    connection: &mut MySqlConnection,
     users: impl IntoIterator<Item = UserId>,
 ) -> Result<Vec<(i64, i8, u32)>, sqlx::Error> {
     let mut query = QueryBuilder::new("SELECT id, status, token_version FROM users WHERE id IN ");
     push_list(&mut query, users.into_iter().map(|user| user.0));
-    query.build_query_as().fetch_all(pool).await
+    query.build_query_as().fetch_all(connection).await
 }
