@@ -23,6 +23,7 @@ const DEFAULTS: &str = include_str!("../config.default.toml");
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub environment: Environment,
+    pub runtime: RuntimeConfig,
     pub http: HttpConfig,
     pub mysql: MysqlConfig,
     pub redis: RedisConfig,
@@ -46,6 +47,21 @@ pub enum Environment {
     Development,
     Staging,
     Production,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeConfig {
+    threads: usize,
+}
+
+impl RuntimeConfig {
+    /// Threads that serve requests, at least one.
+    pub fn threads(&self) -> usize {
+        let half_of_the_cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
+        let threads = if self.threads == 0 { half_of_the_cores() } else { self.threads };
+        threads.max(1)
+    }
 }
 
 #[derive(Debug, Deserialize)]
