@@ -23,11 +23,9 @@ pub type Keys = Lookup<(UserId, String), store::KeyRow>;
 
 /// How keys are read.
 pub fn keys(db: &Db) -> Keys {
-    let pool = db.pool().clone();
-    Lookup::new("idempotency_keys", move |keys| {
-        let pool = pool.clone();
+    Lookup::new("idempotency_keys", db, |connection, keys| {
         Box::pin(async move {
-            let rows = store::find_all(&pool, keys).await?;
+            let rows = store::find_all(connection, keys).await?;
             Ok(rows.into_iter().map(|(user, key, row)| ((UserId(user), key), row)).collect::<HashMap<_, _>>())
         })
     })
@@ -130,6 +128,11 @@ impl Keyed {
     /// Whose write this is.
     pub fn user(&self) -> UserId {
         self.user
+    }
+
+    /// Whether the client sent no key: then this one is made up from the body and holds for a few seconds only.
+    pub fn is_implicit(&self) -> bool {
+        self.implicit
     }
 
     /// A name of this request that an equal one has too, and no other.

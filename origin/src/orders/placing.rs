@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farmgate_shared::api::orders::{CreateOrder, CreatedOrder};
-use farmgate_shared::ids::UserId;
 use farmgate_shared::problem::Problem;
 use time::OffsetDateTime;
 use tracing::Instrument;
@@ -19,7 +18,8 @@ use crate::error::ApiError;
 use crate::idempotency::{Earlier, Keyed};
 use crate::stock::gate::Taken;
 use crate::stock::service::StockError;
-use crate::{catalog, stock};
+use crate::users::service::Claim;
+use crate::{catalog, stock, users};
 
 /// How often an equal request looks whether the one that came first is decided.
 const LOOK_FOR_TWIN: Duration = Duration::from_millis(10);
@@ -36,23 +36,24 @@ const MOST_NUMBERS: usize = 5;
 /// As docs/API.md lists for `POST /api/orders`.
 pub async fn place(
     app: &Arc<App>,
-    user: UserId,
+    claim: Claim,
     key: Option<String>,
     body: CreateOrder,
 ) -> Result<CreatedOrder, ApiError> {
     let app = app.clone();
     let task =
-        tokio::spawn(async move { place_uninterrupted(&app, user, key, body).await }.in_current_span());
+        tokio::spawn(async move { place_uninterrupted(&app, claim, key, body).await }.in_current_span());
     // The task is never aborted, so a failure to join is a panic: the outermost layer answers for it.
     task.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 async fn place_uninterrupted(
     app: &App,
-    user: UserId,
+    claim: Claim,
     key: Option<String>,
     body: CreateOrder,
 ) -> Result<CreatedOrder, ApiError> {
+    let user = claim.user;
     let keyed = Keyed::new(user, key, "POST /api/orders", &body).map_err(OrderError::from)?;
     // One shopper's orders go one after the other here, so that the second of two equal taps finds the first one's
     // reply instead of a gate that the first one has just emptied.
@@ -61,25 +62,28 @@ async fn place_uninterrupted(
     let wanted = body.wanted().map_err(ApiError::fields)?;
     // Before anything else is read: in a rush most requests end here.
     if stock::service::is_sold_out(app, &catalog::service::likely_lines(app, &wanted)) {
-        return earlier_reply(app, &keyed, now).await?.ok_or_else(|| Problem::OutOfStock.into());
+        let (standing, earlier) =
+            tokio::join!(users::service::confirm(app, claim), earlier_reply(app, &keyed, now));
+        standing?;
+        return earlier?.ok_or_else(|| Problem::OutOfStock.into());
     }
-    // Both are reads, and most requests are no repetition. Of one that is, only the first reply counts.
-    let (earlier, draft) = tokio::join!(
-        keyed.earlier(&app.reads.keys, now),
+    // All are reads, so they are made side by side. A client's own key is looked up only where something says that it
+    // may be a repetition: the gate, a refusal, or in the end the writer, whose transaction takes each key once.
+    let (standing, forgotten, draft) = tokio::join!(
+        users::service::confirm(app, claim),
+        implicit_earlier(app, &keyed, now),
         Draft::make(app, keyed.clone(), body, &wanted, now)
     );
-    let renews_key = match earlier.map_err(OrderError::from)? {
+    standing?;
+    let renews_key = match forgotten? {
         Earlier::Reply(reply) => return Ok(reply),
         Earlier::Forgotten => true,
         Earlier::Nothing => false,
     };
     let mut draft = match draft {
         Ok(draft) => Arc::new(Draft { renews_key, ..draft }),
-        // The coupon may have gone to the equal request, made elsewhere since this one looked.
-        Err(error) if error.problem == Problem::CouponUsed => {
-            return earlier_reply(app, &keyed, now).await?.ok_or(error);
-        }
-        Err(error) => return Err(error),
+        // What the first of two equal requests found may be gone: its address, or its coupon, which that one spent.
+        Err(error) => return earlier_reply(app, &keyed, now).await?.ok_or(error),
     };
     for _ in 1..MOST_NUMBERS {
         match hold_and_write(app, &draft).await {
@@ -116,7 +120,7 @@ async fn hold_and_write(app: &App, draft: &Arc<Draft>) -> Result<CreatedOrder, P
     match app.order_writer.write(draft.clone()).await {
         Ok(Written::Made(reply)) => {
             crash::point(Point::AfterCommit);
-            app.gate.settle(draft.hold());
+            app.gate.settle(draft.order_no.clone());
             Ok(reply)
         }
         Ok(Written::Earlier(reply)) => {
@@ -136,30 +140,44 @@ async fn hold_and_write(app: &App, draft: &Arc<Draft>) -> Result<CreatedOrder, P
     }
 }
 
-/// Takes the order's lines from the gate. An equal request that is being made, at another replica, is waited for: then
-/// this is its reply.
+/// Takes the order's lines from the gate. Where an equal request came first, its reply is this one's; one that is being
+/// made, at another replica, is waited for.
 async fn pass_gate(app: &App, draft: &Draft) -> Result<Option<CreatedOrder>, ApiError> {
     let hold = draft.hold();
+    // That a made-up key has no reply is known already.
+    let mut has_looked = draft.keyed.is_implicit();
     loop {
-        match app.gate.take(&hold, &draft.lines, milliseconds(draft.now)).await {
+        let taken = app.gate.take(&hold, &draft.lines, milliseconds(draft.now), has_looked).await;
+        if let Taken::Yes = taken {
+            return Ok(None);
+        }
+        if let Taken::SoldOut(sku, left) = taken {
+            stock::service::note_sold_out(app, sku, left);
+        }
+        // The gate may have refused what went to the equal request, and one that is silent remembers nothing.
+        if let Some(reply) = earlier_reply(app, &draft.keyed, draft.now).await? {
+            return Ok(Some(reply));
+        }
+        match taken {
             Taken::Yes | Taken::Unknown => return Ok(None),
-            Taken::SoldOut(sku, left) => {
-                stock::service::note_sold_out(app, sku, left);
-                // The last ones may have gone to the equal request, made since this one looked.
-                return match earlier_reply(app, &draft.keyed, draft.now).await? {
-                    Some(reply) => Ok(Some(reply)),
-                    None => Err(Problem::OutOfStock.into()),
-                };
-            }
-            Taken::Twin => {
-                // Ends with the marker's life at the latest (gate.rs).
-                tokio::time::sleep(LOOK_FOR_TWIN).await;
-                if let Some(reply) = earlier_reply(app, &draft.keyed, draft.now).await? {
-                    return Ok(Some(reply));
-                }
-            }
+            Taken::SoldOut(..) => return Err(Problem::OutOfStock.into()),
+            // Ends when the equal request is too old to be in the making (gate.rs).
+            Taken::Twin if has_looked => tokio::time::sleep(LOOK_FOR_TWIN).await,
+            Taken::Twin => has_looked = true,
         }
     }
+}
+
+/// A key made up from the body has a row after each earlier order for the same, and an old one has to be renewed.
+async fn implicit_earlier(
+    app: &App,
+    keyed: &Keyed,
+    now: OffsetDateTime,
+) -> Result<Earlier<CreatedOrder>, ApiError> {
+    if !keyed.is_implicit() {
+        return Ok(Earlier::Nothing);
+    }
+    Ok(keyed.earlier(&app.reads.keys, now).await.map_err(OrderError::from)?)
 }
 
 async fn earlier_reply(
@@ -182,7 +200,7 @@ fn milliseconds(moment: OffsetDateTime) -> i128 {
 async fn settle_unknown(app: &App, draft: &Draft, cause: Arc<sqlx::Error>) -> Result<CreatedOrder, ApiError> {
     match store::find_id(app.db.pool(), draft.keyed.user(), &draft.order_no).await {
         Ok(Some(order_id)) => {
-            app.gate.settle(draft.hold());
+            app.gate.settle(draft.order_no.clone());
             Ok(draft.created(order_id))
         }
         // Not found may still mean "not yet": the server may be finishing the COMMIT whose reply was lost. The hold

@@ -12,7 +12,7 @@ use super::{placing, receiving, service};
 use crate::app::App;
 use crate::error::{ApiError, ApiResult, ok, ok_with};
 use crate::http::extract::{IdempotencyKey, PathId, QueryText, ValidJson};
-use crate::http::user::CurrentUser;
+use crate::http::user::{CurrentUser, TokenHolder};
 
 /// Makes an order and holds its stock until it is paid or its time is over.
 #[utoipa::path(post, path = "/api/orders", tag = "order", security(("token" = [])), request_body = CreateOrder,
@@ -26,11 +26,11 @@ use crate::http::user::CurrentUser;
 ))]
 pub async fn create_order(
     State(app): State<Arc<App>>,
-    CurrentUser(user): CurrentUser,
+    TokenHolder(claim): TokenHolder,
     IdempotencyKey(key): IdempotencyKey,
     ValidJson(body): ValidJson<CreateOrder>,
 ) -> ApiResult<CreatedOrder> {
-    ok_with("下单成功", placing::place(&app, user, key, body).await?)
+    ok_with("下单成功", placing::place(&app, claim, key, body).await?)
 }
 
 /// The shopper's orders, the newest first.

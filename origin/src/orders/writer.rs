@@ -25,9 +25,9 @@ use crate::stock::Line;
 use crate::{outbox, stock};
 
 /// At most 64 orders a transaction, and none waits longer than 2 ms for others to come; only for a lane. A second
-/// transaction begins beside a first one when half a batch waits: it inserts its rows while the first waits for the disk.
+/// transaction begins beside a first one when a quarter of a batch waits: it inserts its rows while the first waits for the disk.
 /// More would only queue for the rows of the same hot SKU.
-const RULES: Rules = Rules { name: "orders", most: 64, lanes: 2, crowd: 32, pace: Duration::from_millis(2) };
+const RULES: Rules = Rules { name: "orders", most: 64, lanes: 2, crowd: 16, pace: Duration::from_millis(2) };
 
 /// What became of an order that was to be written.
 #[derive(Debug)]

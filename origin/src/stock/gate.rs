@@ -12,9 +12,12 @@ use super::Line;
 use crate::db::batch::{Batcher, Rules};
 use crate::redis::Redis;
 
+/// How long a request's marker stays, in milliseconds: for so long a repetition is told here that it is one, and its first
+/// reply is looked up before anything is written. A later one is found by its key in MySQL, at the cost of a rollback.
+const MARKER_LIFE_MS: u32 = 30_000;
 /// How long an equal request waits for the one that came first, in milliseconds. An order is decided within a few; a
 /// maker that is slower, or died, is no longer waited for.
-const MARKER_LIFE_MS: u32 = 2000;
+const IN_THE_MAKING_MS: u32 = 2000;
 /// How holds of orders that were made are dropped: nobody waits for it.
 const SETTLING: Rules =
     Rules { name: "settle", most: 256, lanes: 1, crowd: 256, pace: Duration::from_millis(5) };
@@ -32,7 +35,7 @@ pub struct Gate {
     levels: Script,
     adjust: Script,
     clear: Script,
-    settling: Batcher<Hold>,
+    settling: Batcher<OrderNo>,
 }
 
 /// Who takes from the gate: an order's number, and the request that it is made for, by which an equal request at another
@@ -78,7 +81,7 @@ pub enum Taken {
     Yes,
     /// This SKU has only so many left; nothing was taken.
     SoldOut(SkuId, u32),
-    /// An equal request is being decided: its reply will be this one's too. Nothing was taken.
+    /// An equal request came first: its reply, which may not be there yet, is this one's too. Nothing was taken.
     Twin,
     /// The gate cannot say; MySQL will.
     Unknown,
@@ -88,7 +91,7 @@ impl Gate {
     pub fn new(redis: Redis) -> Gate {
         let settling = Batcher::new(SETTLING, {
             let redis = redis.clone();
-            move |holds: Vec<Hold>| {
+            move |holds: Vec<OrderNo>| {
                 let redis = redis.clone();
                 Box::pin(async move { settle_all(&redis, &holds).await })
             }
@@ -116,15 +119,17 @@ impl Gate {
     }
 
     /// Takes all lines for an order, or none, and writes its hold with the moment it was taken (milliseconds since
-    /// 1970). Asking twice for one order takes once.
-    pub async fn take(&self, hold: &Hold, lines: &[Line], now_ms: i128) -> Taken {
+    /// 1970). Asking twice for one order takes once. `has_looked` says that no reply to an equal request was found: then
+    /// only one that may still be in the making stands in the way.
+    pub async fn take(&self, hold: &Hold, lines: &[Line], now_ms: i128, has_looked: bool) -> Taken {
         if self.epoch() == 0 {
             return Taken::Unknown;
         }
         let order = &hold.order_no;
         let mut call = self.take.key(self.key_epoch());
         call.key(key_hold(&self.redis, order)).key(key_holds(&self.redis)).key(key_marker(&self.redis, hold));
-        call.arg(self.epoch()).arg(now_ms.to_string()).arg(order.as_str()).arg(MARKER_LIFE_MS);
+        call.arg(self.epoch()).arg(now_ms.to_string()).arg(order.as_str());
+        call.arg(MARKER_LIFE_MS).arg(IN_THE_MAKING_MS).arg(u8::from(has_looked));
         for line in lines {
             call.key(self.key_stock(line.sku_id)).arg(line.quantity);
         }
@@ -170,8 +175,8 @@ impl Gate {
 
     /// Drops the hold of an order that was made: MySQL holds the stock now. Done soon, together with others; nobody
     /// needs to wait for it, since a hold that stays is dropped by the sweeper.
-    pub fn settle(&self, hold: Hold) {
-        self.settling.submit(hold);
+    pub fn settle(&self, order: OrderNo) {
+        self.settling.submit(order);
     }
 
     /// Drops the hold of an order that was made and whose maker is gone.
@@ -308,11 +313,9 @@ impl Gate {
     }
 }
 
-async fn settle_all(redis: &Redis, holds: &[Hold]) {
-    let mut keys: Vec<String> = holds.iter().map(|hold| key_hold(redis, &hold.order_no)).collect();
-    keys.extend(holds.iter().map(|hold| key_marker(redis, hold)));
-    let orders: Vec<&OrderNo> = holds.iter().map(|hold| &hold.order_no).collect();
-    drop_holds(redis, keys, &orders).await;
+async fn settle_all(redis: &Redis, holds: &[OrderNo]) {
+    let keys = holds.iter().map(|order| key_hold(redis, order)).collect();
+    drop_holds(redis, keys, &holds.iter().collect::<Vec<_>>()).await;
 }
 
 async fn drop_holds(redis: &Redis, keys: Vec<String>, orders: &[&OrderNo]) {

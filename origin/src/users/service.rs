@@ -22,11 +22,9 @@ pub type Standings = Lookup<UserId, Standing>;
 
 /// How standings are read.
 pub fn standings(db: &Db) -> Standings {
-    let pool = db.pool().clone();
-    Lookup::new("standings", move |users| {
-        let pool = pool.clone();
+    Lookup::new("standings", db, |connection, users| {
         Box::pin(async move {
-            let rows = store::standings(&pool, users).await?;
+            let rows = store::standings(connection, users).await?;
             let standing = |(id, status, token_version): (i64, i8, u32)| {
                 (UserId(id), Standing { is_active: status == store::ACTIVE, token_version })
             };
@@ -61,20 +59,35 @@ pub async fn login(app: &App, body: Login) -> Result<LoggedIn, ApiError> {
     Ok(LoggedIn { token, user_info: to_info(user) })
 }
 
-/// Whose token this is, if its session still holds.
+/// What a good token says, before anybody asked whether the session still holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    pub user: UserId,
+    token_version: u32,
+}
+
+/// Reads a token.
 ///
 /// # Errors
-/// [`Problem::Unauthenticated`], [`Problem::TokenExpired`] or [`Problem::AccountDisabled`].
-pub async fn authenticate(app: &App, token: &str) -> Result<UserId, ApiError> {
-    let (user, version) = app.sessions.check(token, app.clock.unix_seconds())?;
-    let standing = app.reads.standings.get(user).await?.ok_or(Problem::Unauthenticated)?;
+/// [`Problem::Unauthenticated`] or [`Problem::TokenExpired`].
+pub fn read_token(app: &App, token: &str) -> Result<Claim, ApiError> {
+    let (user, token_version) = app.sessions.check(token, app.clock.unix_seconds())?;
+    Ok(Claim { user, token_version })
+}
+
+/// Makes sure that a token's session still holds; says whose it is.
+///
+/// # Errors
+/// [`Problem::Unauthenticated`] after a logout, [`Problem::AccountDisabled`], or MySQL being away.
+pub async fn confirm(app: &App, claim: Claim) -> Result<UserId, ApiError> {
+    let standing = app.reads.standings.get(claim.user).await?.ok_or(Problem::Unauthenticated)?;
     if !standing.is_active {
         return Err(Problem::AccountDisabled.into());
     }
-    if standing.token_version != version {
+    if standing.token_version != claim.token_version {
         return Err(Problem::Unauthenticated.into());
     }
-    Ok(user)
+    Ok(claim.user)
 }
 
 /// The shopper's own record.
