@@ -126,6 +126,35 @@ async fn several_skus_go_in_one_order_and_equal_ones_are_added_up() {
 }
 
 #[tokio::test]
+async fn an_edit_counts_for_the_next_order_whatever_the_snapshot_knows() {
+    // A snapshot that is never renewed.
+    let shop = ShopPlan::new().setting("FARMGATE_CATALOG__REFRESH_MS", 3_600_000).start().await;
+    let shopper = shop.shopper("小王").await;
+    let (product, sku, price) = shop.first_product().await;
+    let address = shopper.address().await;
+    let by_product = json!({"address_id": address, "product_id": product, "quantity": 2});
+    let by_sku = json!({"address_id": address, "items": [{"sku_id": sku, "quantity": 2}]});
+    let edit = "BEGIN; UPDATE catalog_version SET version = version + 1; UPDATE product_skus SET ";
+    for body in [&by_product, &by_sku] {
+        let made = shopper.api.post("/api/orders", body).await.data();
+        assert_eq!(fen(&made["total_amount"]), 2 * price);
+    }
+    shop.script(&format!("{edit} price_fen = {} WHERE id = {sku}; COMMIT", price + 7)).await;
+    for body in [&by_product, &by_sku] {
+        let call =
+            Call::post("/api/orders", body).idempotent(&format!("edited-{}", body.get("items").is_some()));
+        let made = shopper.send_order(call).await.data();
+        assert_eq!(fen(&made["total_amount"]), 2 * (price + 7));
+    }
+    shop.script(&format!("{edit} status = 0 WHERE product_id = {product}; COMMIT")).await;
+    for body in [&by_product, &by_sku] {
+        let call =
+            Call::post("/api/orders", body).idempotent(&format!("gone-{}", body.get("items").is_some()));
+        shopper.send_order(call).await.fails_with(Problem::ProductNotFound);
+    }
+}
+
+#[tokio::test]
 async fn what_a_client_says_of_money_is_not_believed() {
     let shop = Shop::start().await;
     let shopper = shop.shopper("小王").await;

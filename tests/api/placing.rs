@@ -33,6 +33,31 @@ async fn a_repeated_key_gets_the_first_reply_and_another_body_is_refused() {
 }
 
 #[tokio::test]
+async fn a_repetition_that_the_gate_has_forgotten_is_found_by_its_key() {
+    let shop = ShopPlan::new().worker().start().await;
+    let shopper = shop.shopper("小王").await;
+    let (product, sku, _) = shop.first_product().await;
+    let address = shopper.address().await;
+    let call = |quantity: i64| {
+        Call::post("/api/orders", &seed_body(product, json!(quantity), address)).idempotent("key-1")
+    };
+    let first = shopper.send_order(call(1)).await;
+    let marker = format!(":twin:{}:key-1", shop.count("SELECT id FROM users").await);
+    assert!(shop.redis_has(&marker).await, "the gate remembers the request");
+    let (stock, gate) = (shop.stock(sku).await, shop.gate(sku).await);
+    shop.redis_command(&["DEL", &marker]).await;
+    assert_eq!(shopper.send_order(call(1)).await.data(), first.data());
+    shop.redis_command(&["DEL", &marker]).await;
+    shopper.send_order(call(2)).await.fails_with(Problem::IdempotencyKeyReused);
+    // What the repetitions took is back in both places.
+    assert_eq!((shop.stock(sku).await, shop.gate(sku).await), (stock, gate));
+    assert_eq!(shop.count("SELECT COUNT(*) FROM orders").await, 1);
+    // One whose address is gone since is a repetition all the same.
+    shopper.api.delete(&format!("/api/addresses/{address}")).await.data();
+    assert_eq!(shopper.send_order(call(1)).await.data(), first.data());
+}
+
+#[tokio::test]
 async fn a_key_is_kept_for_a_week_and_then_forgotten() {
     let shop = ShopPlan::new().worker().start().await;
     let shopper = shop.shopper("小王").await;

@@ -353,10 +353,15 @@ impl Shop {
 
     /// Changes the books behind the origin's back; `number` ends the statement.
     pub async fn change(&self, statement: &'static str, number: i64) {
-        sqlx::raw_sql(AssertSqlSafe(format!("{statement}{number}")))
+        self.script(&format!("{statement}{number}")).await;
+    }
+
+    /// Runs statements behind the origin's back, on one connection.
+    pub async fn script(&self, statements: &str) {
+        sqlx::raw_sql(AssertSqlSafe(statements))
             .execute(&self.db)
             .await
-            .unwrap_or_else(|error| panic!("{statement}: {error}"));
+            .unwrap_or_else(|error| panic!("{statements}: {error}"));
     }
 
     /// What `farmgate-origin reconcile` says, and whether it found every invariant to hold.

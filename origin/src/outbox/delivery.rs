@@ -43,12 +43,9 @@ pub async fn run(app: Arc<App>, consumer: &'static Consumer, mut stopped: watch:
     let mut work = Work { app, consumer, inbox, looked_over: None, is_prepared: false };
     let mut was_away = false;
     while !*stopped.borrow() {
-        // Only the wait for entries is cut short by a stop: what was read is finished.
-        let read = tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => return,
-            read = work.read() => read,
-        };
-        let done = match read {
+        // A stop cuts no read short, for the stream may have handed its entries out already: it waits for them as long as
+        // the read does, and they are finished.
+        let done = match work.read().await {
             Ok(entries) => work.handle(&entries, &mut stopped).await,
             Err(error) => Err(error),
         };
