@@ -172,11 +172,18 @@ impl FreightConfig {
 #[serde(deny_unknown_fields)]
 pub struct CatalogConfig {
     refresh_ms: u64,
+    stock_refresh_ms: u64,
+    /// SKUs whose stock each look reads beside those that changed.
+    pub stock_sweep: u32,
 }
 
 impl CatalogConfig {
     pub fn refresh(&self) -> Duration {
         Duration::from_millis(self.refresh_ms)
+    }
+
+    pub fn stock_refresh(&self) -> Duration {
+        Duration::from_millis(self.stock_refresh_ms)
     }
 }
 

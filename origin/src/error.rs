@@ -71,9 +71,12 @@ impl IntoResponse for ApiError {
 /// What a handler returns.
 pub type ApiResult<T> = Result<axum::Json<farmgate_shared::api::Reply<T>>, ApiError>;
 
+/// What a success says when there is nothing to add.
+pub const SUCCESS: &str = "成功";
+
 /// A successful reply with the standard message.
 pub fn ok<T>(data: T) -> ApiResult<T> {
-    ok_with("成功", data)
+    ok_with(SUCCESS, data)
 }
 
 /// A successful reply with a message of its own.

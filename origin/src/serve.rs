@@ -2,10 +2,12 @@
 //! SIGTERM or Ctrl-C: no new requests, those at hand are finished.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::config::Config;
@@ -22,11 +24,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     // Read by whoever started us with port 0.
     println!("listening on {}", listener.local_addr()?);
     let (stop, stopped) = watch::channel(false);
+    // Apart: while a large catalogue is loaded, the stock of the old one is kept up to date.
+    let stock_follower = tokio::spawn(follow_stock(app.clone(), stopped.clone()));
     let follower = tokio::spawn(follow_database(app.clone(), stopped));
     axum::serve(listener, router::router(app.clone())).with_graceful_shutdown(told_to_stop()).await?;
     tracing::info!("stopping");
     stop.send_replace(true);
     follower.await?;
+    stock_follower.await?;
     app.db.close().await;
     Ok(())
 }
@@ -54,31 +59,87 @@ pub async fn work(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Keeps what this process remembers of MySQL fresh: the catalogue's snapshot and the gate's generation.
+/// Time after a catalogue that could not be loaded until the next attempt: reading all of it twice a second would not
+/// mend it.
+const LOAD_AGAIN: Duration = Duration::from_secs(5);
+
+/// Keeps what this process remembers of MySQL fresh: the gate's generation and the catalogue's snapshot.
 async fn follow_database(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
-    let mut pause = tokio::time::interval(app.config.catalog.refresh());
-    pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut was_away = false;
+    let mut pause = ticks(app.config.catalog.refresh());
+    let mut outage = Outage::default();
+    let mut next_load = Instant::now();
     loop {
         tokio::select! {
             _ = stopped.changed() => return,
             _ = pause.tick() => {}
         }
         let looked = async {
-            if catalog::service::refresh(&app).await? {
-                tracing::info!(version = app.catalog.snapshot().version, "catalogue loaded");
-            }
-            stock::service::learn_gate_epoch(&app).await
+            stock::service::learn_gate_epoch(&app).await?;
+            catalog::follow::is_outdated(&app).await
         };
         match looked.await {
-            Ok(()) => was_away = false,
-            // Once an outage, not twice a second.
-            Err(error) if !was_away => {
-                was_away = true;
-                tracing::error!(%error, "MySQL is away; serving from the last snapshot");
+            Ok(is_outdated) => {
+                outage.ends();
+                if !is_outdated || Instant::now() < next_load {
+                    continue;
+                }
             }
-            Err(_) => {}
+            Err(error) => {
+                outage.goes_on("MySQL is away; serving from the last snapshot", &error);
+                continue;
+            }
         }
+        match catalog::follow::load(&app).await {
+            Ok(()) => tracing::info!(version = app.catalog.snapshot().version, "catalogue loaded"),
+            Err(error) => {
+                next_load = Instant::now() + LOAD_AGAIN;
+                tracing::error!(
+                    error = format!("{:#}", anyhow::Error::from(error)),
+                    "serving from the last snapshot"
+                );
+            }
+        }
+    }
+}
+
+/// Keeps the stock that pages show fresh.
+async fn follow_stock(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    let mut pause = ticks(app.config.catalog.stock_refresh());
+    let mut outage = Outage::default();
+    loop {
+        tokio::select! {
+            _ = stopped.changed() => return,
+            _ = pause.tick() => {}
+        }
+        match catalog::follow::refresh_stock(&app).await {
+            Ok(()) => outage.ends(),
+            Err(error) => outage.goes_on("MySQL is away; showing the stock of before", &error),
+        }
+    }
+}
+
+fn ticks(period: Duration) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Logs an outage once, not with every look.
+#[derive(Debug, Default)]
+struct Outage {
+    is_known: bool,
+}
+
+impl Outage {
+    fn goes_on(&mut self, message: &str, error: &sqlx::Error) {
+        if !self.is_known {
+            self.is_known = true;
+            tracing::error!(%error, "{message}");
+        }
+    }
+
+    fn ends(&mut self) {
+        self.is_known = false;
     }
 }
 

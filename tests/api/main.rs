@@ -12,6 +12,7 @@ mod payments;
 mod placing;
 mod products;
 mod receiving;
+mod snapshot;
 mod users;
 
 use farmgate_tests::Value;

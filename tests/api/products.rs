@@ -250,6 +250,7 @@ async fn every_catalogue_reply_names_its_version() {
         "/api/products/999999999",
         "/api/products/abc",
         "/api/categories",
+        "/api/home",
         "/api/stock?ids=1",
         "/api/stock?products=1",
         "/api/products?page=0",
@@ -258,6 +259,24 @@ async fn every_catalogue_reply_names_its_version() {
         assert_eq!(shop.api.get(path).await.header("x-catalog-version"), version, "{path}");
     }
     assert_eq!(shop.api.unsigned().get("/api/products").await.header("x-catalog-version"), "");
+}
+
+#[tokio::test]
+async fn the_first_page_shows_what_the_lists_show() {
+    let shop = Shop::start().await;
+    let home = shop.api.get("/api/home").await.data();
+    assert_eq!(keys(&home), ["categories", "newest", "on_offer", "recommended"]);
+    assert_eq!(home["categories"], shop.api.get("/api/categories").await.data());
+    for (name, query) in [("recommended", "?size=10"), ("newest", "?size=10&sort=newest")] {
+        assert_eq!(home[name], list(&shop, query).await["list"], "{name}");
+    }
+    let all = list(&shop, "?size=100").await;
+    let was_dearer = |product: &&Value| {
+        !product["original_price"].is_null() && fen(&product["original_price"]) > fen(&product["price"])
+    };
+    let on_offer: Vec<&Value> = entries(&all).iter().filter(was_dearer).collect();
+    assert!(!on_offer.is_empty(), "the demo shop has something on offer");
+    assert_eq!(home["on_offer"], json!(on_offer[..on_offer.len().min(10)]));
 }
 
 #[tokio::test]

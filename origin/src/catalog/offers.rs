@@ -9,7 +9,8 @@ use farmgate_shared::ids::{CategoryId, ProductId, SkuId};
 use farmgate_shared::money::Fen;
 use farmgate_shared::problem::Problem;
 
-use super::model::{Catalog, ForSale, Snapshot};
+use super::Catalog;
+use super::snapshot::{ForSale, Snapshot};
 use super::store::{self, OfferRow};
 use crate::db::Db;
 use crate::db::lookup::Lookup;

@@ -1,28 +1,31 @@
-//! `/api/products`, `/api/categories`, `/api/stock`.
+//! `/api/products`, `/api/categories`, `/api/home`, `/api/stock`.
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use farmgate_shared::api::catalog::{
-    Category, HEADER_CATALOG_VERSION, ProductDetail, ProductQuery, ProductSummary, SkuStock, StockQuery,
+    Category, HEADER_CATALOG_VERSION, Home, ProductDetail, ProductSummary, SkuStock,
 };
 use farmgate_shared::api::{Page, Reply};
 use farmgate_shared::ids::ProductId;
-use farmgate_shared::problem::{Problem, ProblemBody};
+use farmgate_shared::problem::ProblemBody;
+use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue};
 
-use super::model::Snapshot;
 use super::service;
+use super::snapshot::Snapshot;
 use crate::app::App;
-use crate::error::{ApiError, ok};
+use crate::error::ApiError;
 use crate::http::extract::{PathId, QueryText};
 
 static CATALOG_VERSION: HeaderName = HeaderName::from_static(HEADER_CATALOG_VERSION);
 
 /// A reply, good or bad, with the version of the snapshot that it was made from.
-fn versioned(snapshot: &Snapshot, reply: impl IntoResponse) -> Response {
-    let mut response = reply.into_response();
+fn versioned(snapshot: &Snapshot, reply: Result<Bytes, ApiError>) -> Response {
+    let json = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut response = reply.map(|body| ([json], body)).into_response();
     response.headers_mut().insert(CATALOG_VERSION.clone(), HeaderValue::from(snapshot.version));
     response
 }
@@ -43,11 +46,8 @@ pub async fn list_products(
     QueryText(query): QueryText,
 ) -> Result<Response, ApiError> {
     let snapshot = service::loaded(&app)?;
-    let list = async {
-        let query = ProductQuery::parse(&query).map_err(ApiError::fields)?;
-        ok(service::list_products(&app, &snapshot, &query).await?)
-    };
-    Ok(versioned(&snapshot, list.await))
+    let list = service::list_products(&app, &snapshot, &query).await;
+    Ok(versioned(&snapshot, list))
 }
 
 /// One product with its SKUs.
@@ -60,11 +60,11 @@ pub async fn get_product(
     id: Result<PathId<ProductId>, ApiError>,
 ) -> Result<Response, ApiError> {
     let snapshot = service::loaded(&app)?;
-    let product = async {
-        let PathId(id) = id?;
-        ok(service::product(&app, &snapshot, id).await?.ok_or(Problem::ProductNotFound)?)
+    let product = match id {
+        Ok(PathId(id)) => service::product(&snapshot, id).await,
+        Err(error) => Err(error),
     };
-    Ok(versioned(&snapshot, product.await))
+    Ok(versioned(&snapshot, product))
 }
 
 /// The categories, in the shopkeeper's order.
@@ -73,7 +73,18 @@ pub async fn get_product(
 ))]
 pub async fn list_categories(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     let snapshot = service::loaded(&app)?;
-    Ok(versioned(&snapshot, ok(&snapshot.categories)))
+    let categories = service::categories(&snapshot).await;
+    Ok(versioned(&snapshot, categories))
+}
+
+/// The shop's first page: categories, and products recommended, new and on offer.
+#[utoipa::path(get, path = "/api/home", tag = "catalogue", responses(
+    (status = 200, body = Reply<Home>),
+))]
+pub async fn get_home(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    let snapshot = service::loaded(&app)?;
+    let home = service::home(&snapshot).await;
+    Ok(versioned(&snapshot, home))
 }
 
 /// What can be ordered of some SKUs, or of all SKUs of some products, now. Unknown ids are left out.
@@ -89,9 +100,5 @@ pub async fn list_stock(
     QueryText(query): QueryText,
 ) -> Result<Response, ApiError> {
     let snapshot = service::loaded(&app)?;
-    let stock = async {
-        let query = StockQuery::parse(&query).map_err(ApiError::fields)?;
-        ok(service::stock(&app, &snapshot, &query).await?)
-    };
-    Ok(versioned(&snapshot, stock.await))
+    Ok(versioned(&snapshot, service::stock(&snapshot, &query)))
 }

@@ -1,8 +1,9 @@
 //! SQL of the catalogue.
 
 use farmgate_shared::ids::{ProductId, SkuId};
+use futures_core::stream::BoxStream;
 use sqlx::types::Json;
-use sqlx::{FromRow, MySqlConnection, MySqlExecutor, MySqlPool, QueryBuilder};
+use sqlx::{Executor, FromRow, MySqlConnection, MySqlExecutor, QueryBuilder};
 
 use crate::db::push_list;
 
@@ -29,7 +30,7 @@ pub struct ProductRow {
     pub sort_order: i32,
 }
 
-#[derive(Debug, FromRow)]
+#[derive(Clone, Debug, FromRow)]
 pub struct SkuRow {
     pub id: i64,
     pub product_id: i64,
@@ -52,44 +53,51 @@ pub struct OfferRow {
     pub price_fen: i64,
 }
 
-pub async fn version(reader: impl MySqlExecutor<'_>) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT version FROM catalog_version WHERE id = 1").fetch_one(reader).await
+/// From now on, and until the connection is closed, everything is read as it is now.
+pub async fn begin_reading(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
+    connection.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await?;
+    Ok(())
 }
 
-/// In the transaction of every edit: readers reload once it commits.
+pub async fn version(executor: impl MySqlExecutor<'_>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT version FROM catalog_version WHERE id = 1").fetch_one(executor).await
+}
+
+/// In the transaction of every edit, and last in it: readers reload once it commits. The row is one for the whole shop,
+/// so edits commit one after the other, each waiting for the COMMIT of the one before and for no more; and because
+/// nothing is locked after it, no two of them wait for each other in a circle over it.
 pub async fn raise_version(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE catalog_version SET version = version + 1 WHERE id = 1").execute(connection).await?;
     Ok(())
 }
 
-pub async fn categories(pool: &MySqlPool) -> Result<Vec<CategoryRow>, sqlx::Error> {
+pub async fn categories(connection: &mut MySqlConnection) -> Result<Vec<CategoryRow>, sqlx::Error> {
     sqlx::query_as(
         "SELECT id, name, icon, sort_order FROM categories WHERE status = 1 ORDER BY sort_order, id",
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await
 }
 
 /// What is on sale, in the shopkeeper's order.
-pub async fn products(pool: &MySqlPool) -> Result<Vec<ProductRow>, sqlx::Error> {
+pub fn products(connection: &mut MySqlConnection) -> BoxStream<'_, Result<ProductRow, sqlx::Error>> {
     sqlx::query_as(
         "SELECT id, name, COALESCE(description, '') AS description, COALESCE(category_id, 0) AS category_id, \
          COALESCE(brand, '') AS brand, COALESCE(origin, '') AS origin, COALESCE(unit, '') AS unit, \
          COALESCE(images, JSON_ARRAY()) AS images, COALESCE(tags, JSON_ARRAY()) AS tags, specifications, \
          COALESCE(sort_order, 0) AS sort_order FROM products WHERE status = 1 ORDER BY sort_order, id",
     )
-    .fetch_all(pool)
-    .await
+    .fetch(connection)
 }
 
 /// On sale, the default of each product first.
-pub async fn skus(pool: &MySqlPool) -> Result<Vec<SkuRow>, sqlx::Error> {
+pub fn skus(connection: &mut MySqlConnection) -> BoxStream<'_, Result<SkuRow, sqlx::Error>> {
     sqlx::query_as(
         "SELECT id, product_id, specifications, price_fen, original_price_fen, weight_grams, sort_order \
          FROM product_skus WHERE status = 1 ORDER BY product_id, sort_order, id",
     )
-    .fetch_all(pool)
-    .await
+    .fetch(connection)
 }
 
 /// The first SKU on sale of each product that is on sale.

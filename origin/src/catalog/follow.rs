@@ -1,0 +1,208 @@
+//! Keeping the snapshot and the stock beside it near what MySQL says. Promises readers a snapshot of one moment, swapped
+//! whole, and stock that is as old as `catalog.stock_refresh_ms` and the time of one look; while MySQL is away, both stay
+//! as they were.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use farmgate_shared::ids::SkuId;
+use futures_core::stream::BoxStream;
+use sqlx::MySqlPool;
+use tokio::time::Instant;
+
+use super::TooLarge;
+use super::assembly::Assembly;
+use super::feed::{Feed, Rewritten};
+use super::snapshot::Snapshot;
+use super::{stock_store, store};
+use crate::app::App;
+
+/// Movements read at once.
+const MOVEMENTS: u32 = 4000;
+/// Ranges in which missing movements are looked for at once.
+const RANGES: usize = 128;
+/// SKUs whose stock is read at once; for more than [`MANY`], all stock is read instead.
+const SKUS: usize = 500;
+const MANY: usize = 4000;
+/// Rows after which others may have the thread.
+const ROWS: usize = 64;
+
+/// Where the follower stands. Held while stock is looked at and while a snapshot is swapped, by nobody who answers
+/// requests.
+#[derive(Debug, Default)]
+pub struct Following {
+    /// `None` before the first load.
+    feed: Option<Feed>,
+    /// The last SKU of the sweep.
+    swept: i64,
+}
+
+/// Why a snapshot could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("the catalogue cannot be read")]
+    Database(#[from] sqlx::Error),
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    #[error("putting the catalogue together failed")]
+    Assembly(#[from] tokio::task::JoinError),
+}
+
+/// Whether MySQL has another version of the catalogue than the snapshot.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn is_outdated(app: &App) -> Result<bool, sqlx::Error> {
+    Ok(store::version(app.db.pool()).await? != app.catalog.snapshot().version)
+}
+
+/// Loads the snapshot anew, with the stock of its SKUs.
+///
+/// # Errors
+/// When MySQL is away or holds what cannot be loaded; the old snapshot stays.
+pub async fn load(app: &App) -> Result<(), LoadError> {
+    let previous = app.catalog.snapshot();
+    // A connection of its own, closed afterwards: one that was left in this transaction could not go back.
+    let mut connection = app.db.pool().acquire().await?.detach();
+    store::begin_reading(&mut connection).await?;
+    let version = store::version(&mut connection).await?;
+    let categories = store::categories(&mut connection).await?;
+    let mut assembly = Assembly::after(&previous)?;
+    take_all(store::skus(&mut connection), |row| assembly.add_sku(&row)).await?;
+    take_all(store::products(&mut connection), |row| assembly.add_product(&row)).await?;
+    sqlx::Connection::close(connection).await?;
+    let public_url = app.config.http.public_url.clone();
+    let snapshot =
+        tokio::task::spawn_blocking(move || assembly.finish(version, categories, &public_url)).await??;
+    install(app, snapshot).await?;
+    Ok(())
+}
+
+async fn take_all<T>(
+    mut rows: BoxStream<'_, Result<T, sqlx::Error>>,
+    mut take: impl FnMut(T) -> Result<(), TooLarge>,
+) -> Result<(), LoadError> {
+    let mut count = 0;
+    while let Some(row) = std::future::poll_fn(|context| rows.as_mut().poll_next(context)).await {
+        take(row?)?;
+        count += 1;
+        if count % ROWS == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
+}
+
+/// Gives a new snapshot the stock of now and puts it in the place of the old one.
+async fn install(app: &App, snapshot: Snapshot) -> Result<(), sqlx::Error> {
+    let pool = app.db.pool();
+    let mut following = app.catalog.following.lock().await;
+    let old = app.catalog.snapshot();
+    let mut missing = BTreeSet::new();
+    let mut known = Vec::new();
+    for (row, sku) in (0..).zip(snapshot.sku_ids()) {
+        match old.sku_row_of(sku) {
+            Some(old_row) => known.push((row, old.levels.of(old_row))),
+            None => {
+                missing.insert(sku);
+            }
+        }
+    }
+    snapshot.levels.set(known);
+    if following.feed.is_none() {
+        following.feed = Some(begin(pool).await?);
+        read_all_stock(pool, &snapshot).await?;
+    } else {
+        read_stock(pool, &snapshot, &missing).await?;
+    }
+    app.catalog.replace(Arc::new(snapshot));
+    Ok(())
+}
+
+/// Brings the stock that pages show up to date.
+///
+/// # Errors
+/// When MySQL is away; the stock stays as it was.
+pub async fn refresh_stock(app: &App) -> Result<(), sqlx::Error> {
+    let pool = app.db.pool();
+    let mut following = app.catalog.following.lock().await;
+    let snapshot = app.catalog.snapshot();
+    let Some(feed) = &mut following.feed else { return Ok(()) };
+    match advance(pool, feed).await? {
+        Ok(changed) => read_stock(pool, &snapshot, &changed).await?,
+        Err(Rewritten) => {
+            tracing::warn!("stock movements that were read are gone; reading all stock anew");
+            *feed = begin(pool).await?;
+            read_all_stock(pool, &snapshot).await?;
+        }
+    }
+    let most = app.config.catalog.stock_sweep;
+    if most > 0 {
+        let rows = stock_store::levels_after(pool, following.swept, most).await?;
+        let is_round = rows.len() < most as usize;
+        following.swept = if is_round { 0 } else { rows.last().map_or(0, |(sku, _)| *sku) };
+        show(&snapshot, rows);
+    }
+    Ok(())
+}
+
+/// A feed that has been read to its end once.
+async fn begin(pool: &MySqlPool) -> Result<Feed, sqlx::Error> {
+    let mut feed = Feed::before(stock_store::last_movement(pool).await?);
+    // A feed that has read nothing yet cannot miss anything that it read.
+    let _ = advance(pool, &mut feed).await?;
+    Ok(feed)
+}
+
+/// The SKUs that changed since the last look.
+async fn advance(
+    pool: &MySqlPool,
+    feed: &mut Feed,
+) -> Result<Result<BTreeSet<SkuId>, Rewritten>, sqlx::Error> {
+    let mut changed = BTreeSet::new();
+    let missing = feed.missing(RANGES, Instant::now());
+    if !missing.is_empty() {
+        changed.extend(feed.take_late(&stock_store::movements_within(pool, missing).await?));
+    }
+    loop {
+        let movements = stock_store::movements_from(pool, feed.next(), MOVEMENTS).await?;
+        match feed.take_new(&movements, Instant::now()) {
+            Ok(new) => changed.extend(new),
+            Err(rewritten) => return Ok(Err(rewritten)),
+        }
+        if movements.len() < MOVEMENTS as usize {
+            return Ok(Ok(changed));
+        }
+    }
+}
+
+async fn read_stock(
+    pool: &MySqlPool,
+    snapshot: &Snapshot,
+    skus: &BTreeSet<SkuId>,
+) -> Result<(), sqlx::Error> {
+    if skus.len() > MANY {
+        return read_all_stock(pool, snapshot).await;
+    }
+    let skus: Vec<SkuId> = skus.iter().copied().collect();
+    for portion in skus.chunks(SKUS) {
+        show(snapshot, stock_store::levels(pool, portion).await?);
+    }
+    Ok(())
+}
+
+async fn read_all_stock(pool: &MySqlPool, snapshot: &Snapshot) -> Result<(), sqlx::Error> {
+    let mut after = 0;
+    loop {
+        let rows = stock_store::levels_after(pool, after, MOVEMENTS).await?;
+        let Some((last, _)) = rows.last() else { return Ok(()) };
+        after = *last;
+        show(snapshot, rows);
+    }
+}
+
+fn show(snapshot: &Snapshot, rows: Vec<(i64, i32)>) {
+    let placed =
+        rows.into_iter().filter_map(|(sku, available)| Some((snapshot.sku_row_of(SkuId(sku))?, available)));
+    snapshot.levels.set(placed);
+}
