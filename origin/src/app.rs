@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::db::seal::Seal;
 use crate::http::edge_signature::EdgeGuard;
+use crate::limits::Limits;
 use crate::orders::model::OrderNumbers;
 use crate::orders::turns::Turns;
 use crate::orders::writer::Writer;
@@ -35,6 +36,7 @@ pub struct App {
     pub sessions: Sessions,
     pub seal: Seal,
     pub edge: EdgeGuard,
+    pub limits: Limits,
     pub wechat_login: WechatLogin,
     pub pay: PayClient,
     pub notify: NotifyOpener,
@@ -79,14 +81,15 @@ impl App {
         }
         let redis = Redis::new(&config.redis)?;
         let db = Db::new(&config.mysql)?;
-        let jwt = &config.jwt;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         Ok(Arc::new(App {
-            clock: Arc::new(SystemClock),
             gate: Gate::new(redis.clone()),
             catalog: Catalog::default(),
-            sessions: Sessions::load(&jwt.private_key_file, &jwt.kid, jwt.ttl_seconds).context("jwt")?,
+            sessions: Sessions::load(&config.jwt).context("jwt")?,
             seal: Seal::new(config.crypto.data_keys.expose_secret())?,
-            edge: EdgeGuard::new(config.edge.keys()?, config.edge.max_skew_seconds, redis.clone()),
+            edge: EdgeGuard::new(config.edge.keys()?, config.edge.max_skew_seconds, clock.unix_seconds()),
+            clock,
+            limits: Limits::new(config.limits, redis.clone()),
             redis,
             wechat_login: WechatLogin::new(&config.wechat)?,
             pay: PayClient::new(&config.pay, &config.wechat.appid, &config.orders.description)?,

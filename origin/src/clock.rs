@@ -18,6 +18,11 @@ pub trait Clock: Debug + Send + Sync {
     fn unix_seconds(&self) -> u64 {
         u64::try_from(self.now().unix_timestamp()).unwrap_or(0)
     }
+
+    /// Now, in microseconds since 1970.
+    fn unix_micros(&self) -> u64 {
+        u64::try_from(self.now().unix_timestamp_nanos() / 1000).unwrap_or(0)
+    }
 }
 
 /// The machine's clock.

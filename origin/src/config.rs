@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use farmgate_shared::edge_auth::EdgeKey;
+use farmgate_shared::limits::Rate;
 use farmgate_shared::money::Fen;
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
@@ -14,6 +15,7 @@ use figment::value::Value;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use crate::limits::model::{Bucket, Class, Who};
 use crate::outbox::model::Retries;
 
 const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -29,6 +31,7 @@ pub struct Config {
     pub redis: RedisConfig,
     pub jwt: JwtConfig,
     pub edge: EdgeConfig,
+    pub limits: LimitsConfig,
     pub crypto: CryptoConfig,
     pub wechat: WechatConfig,
     pub pay: PayConfig,
@@ -93,6 +96,7 @@ pub struct RedisConfig {
 pub struct JwtConfig {
     pub private_key_file: PathBuf,
     pub kid: String,
+    pub public_keys_file: PathBuf,
     pub ttl_seconds: u64,
 }
 
@@ -110,6 +114,46 @@ impl EdgeConfig {
     /// When none is given or one is malformed or short.
     pub fn keys(&self) -> anyhow::Result<Vec<EdgeKey>> {
         EdgeKey::parse_list(self.keys.expose_secret()).context("edge.keys")
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    own_share_percent: u32,
+    address_reads: Rate,
+    address_writes: Rate,
+    address_orders: Rate,
+    address_logins: Rate,
+    user_reads: Rate,
+    user_writes: Rate,
+    user_orders: Rate,
+    user_logins: Rate,
+}
+
+impl LimitsConfig {
+    fn whole(&self, bucket: Bucket) -> Rate {
+        let is_address = matches!(bucket.who, Who::Network(_) | Who::Unknown);
+        match (is_address, bucket.class) {
+            (true, Class::Reads) => self.address_reads,
+            (true, Class::Writes) => self.address_writes,
+            (true, Class::Orders) => self.address_orders,
+            (true, Class::Logins) => self.address_logins,
+            (false, Class::Reads) => self.user_reads,
+            (false, Class::Writes) => self.user_writes,
+            (false, Class::Orders) => self.user_orders,
+            (false, Class::Logins) => self.user_logins,
+        }
+    }
+
+    /// What a process lets pass by its own count.
+    pub fn share(&self, bucket: Bucket) -> Rate {
+        self.whole(bucket).split(self.own_share_percent).0
+    }
+
+    /// What all processes together let pass beyond their shares.
+    pub fn rest(&self, bucket: Bucket) -> Rate {
+        self.whole(bucket).split(self.own_share_percent).1
     }
 }
 
@@ -295,6 +339,10 @@ impl Config {
             "the setting orders.description must have 1 to 127 bytes (WeChat's limit)"
         );
         ensure!(self.orders.pay_window_seconds >= 60, "orders.pay_window_seconds must be at least 60");
+        ensure!(
+            (1..=99).contains(&self.limits.own_share_percent),
+            "limits.own_share_percent must be from 1 to 99"
+        );
         ensure!(self.outbox.attempts >= 1, "outbox.attempts must be at least 1");
         ensure!(
             self.outbox.poll_ms >= 10 && self.outbox.resend_after_ms >= 1000,

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
+use farmgate_shared::limits::retry_after_seconds;
 use farmgate_shared::problem::{FieldProblem, Problem};
 use http::StatusCode;
+use http::header::RETRY_AFTER;
 
 use crate::db::lookup::LookupError;
 
@@ -16,12 +18,19 @@ pub struct ApiError {
     pub details: Vec<FieldProblem>,
     /// For the log only; never sent.
     pub cause: Option<Arc<anyhow::Error>>,
+    /// Seconds after which the client may try again, where that is known.
+    retry_after: Option<u64>,
 }
 
 impl ApiError {
     /// A problem with its field-by-field details.
     pub fn fields(details: Vec<FieldProblem>) -> ApiError {
-        ApiError { problem: Problem::InvalidParameter, details, cause: None }
+        ApiError { details, ..Problem::InvalidParameter.into() }
+    }
+
+    /// Too many requests; one may come again after `wait_us` microseconds.
+    pub fn limited(wait_us: u64) -> ApiError {
+        ApiError { retry_after: Some(retry_after_seconds(wait_us)), ..Problem::RateLimited.into() }
     }
 
     /// What a failure of the database is to a client, with the `cause` that it is part of.
@@ -31,13 +40,13 @@ impl ApiError {
 
     /// A problem with what led to it, for the log.
     pub fn caused(problem: Problem, cause: impl Into<anyhow::Error>) -> ApiError {
-        ApiError { problem, details: Vec::new(), cause: Some(Arc::new(cause.into())) }
+        ApiError { cause: Some(Arc::new(cause.into())), ..problem.into() }
     }
 }
 
 impl From<Problem> for ApiError {
     fn from(problem: Problem) -> ApiError {
-        ApiError { problem, details: Vec::new(), cause: None }
+        ApiError { problem, details: Vec::new(), cause: None, retry_after: None }
     }
 }
 
@@ -63,6 +72,9 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = status.into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
         response.extensions_mut().insert(self);
         response
     }

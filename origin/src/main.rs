@@ -15,6 +15,7 @@ mod http;
 mod idempotency;
 mod jobs;
 mod keygen;
+mod limits;
 mod orders;
 mod outbox;
 mod payments;

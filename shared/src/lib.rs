@@ -5,6 +5,7 @@
 pub mod api;
 pub mod edge_auth;
 pub mod ids;
+pub mod limits;
 pub mod money;
 pub mod problem;
 pub mod token;

@@ -1,7 +1,8 @@
-//! Only an edge that holds a key is answered. The signature covers all that a handler relies on; its time must be
-//! near ours and its nonce new.
+//! Only an edge that holds a key is answered, and only as much as the limits allow. The signature covers all that a
+//! handler relies on; its time must be near ours and its nonce new. Nonces are kept in Redis, for all replicas. This
+//! process remembers them as well: while Redis is away it refuses what it has seen, and what it can no longer say of
+//! whether it has.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::{Body, Bytes};
@@ -16,9 +17,15 @@ use farmgate_shared::edge_auth::{
 use farmgate_shared::problem::Problem;
 use http::HeaderMap;
 
+use super::nonces::Nonces;
 use crate::app::App;
+use crate::clock::Clock;
 use crate::error::ApiError;
-use crate::redis::Redis;
+use crate::limits::model::Asked;
+use crate::limits::{Admission, Limits};
+
+/// Nonces that a process remembers: of half a minute with 8000 requests a second, in 5 MB at most.
+const NONCES: usize = 262_144;
 
 /// The user that the edge saw in the token, if any. The handler's own check of the token must agree.
 #[derive(Clone, Debug)]
@@ -29,51 +36,71 @@ pub struct EdgeSubject(pub Option<String>);
 pub struct EdgeGuard {
     keys: Vec<EdgeKey>,
     max_skew_seconds: u64,
-    redis: Redis,
-    /// Nonces taken while Redis was away, with the second in which each may be forgotten.
-    seen_locally: Mutex<HashMap<String, u64>>,
+    nonces: Mutex<Nonces>,
 }
 
 impl EdgeGuard {
-    /// `keys` may be several, for rotation.
-    pub fn new(keys: Vec<EdgeKey>, max_skew_seconds: u64, redis: Redis) -> EdgeGuard {
-        EdgeGuard { keys, max_skew_seconds, redis, seen_locally: Mutex::default() }
+    /// `keys` may be several, for rotation. `now` is in seconds since 1970.
+    pub fn new(keys: Vec<EdgeKey>, max_skew_seconds: u64, now: u64) -> EdgeGuard {
+        EdgeGuard { keys, max_skew_seconds, nonces: Mutex::new(Nonces::new(NONCES, now)) }
     }
 
-    /// Whether an edge signed this just now and for the first time. `now` is in seconds since 1970.
-    async fn accepts(&self, signed: &Signed<'_>, kid: &str, signature: &str, now: u64) -> bool {
-        let Ok(timestamp) = signed.timestamp.parse::<u64>() else { return false };
-        let nonce_fits = (16..=64).contains(&signed.nonce.len())
-            && signed.nonce.bytes().all(|b| b.is_ascii_alphanumeric());
-        nonce_fits
-            && timestamp.abs_diff(now) <= self.max_skew_seconds
-            && self.keys.iter().any(|key| key.kid == kid && signed.verify(&key.secret, signature))
-            && self.first_use(kid, signed.nonce, now).await
-    }
-
-    async fn first_use(&self, kid: &str, nonce: &str, now: u64) -> bool {
+    /// Lets a request in that an edge signed just now and for the first time, if the limits allow.
+    async fn admit(
+        &self,
+        signed: &Signed<'_>,
+        kid: &str,
+        signature: &str,
+        limits: &Limits,
+        clock: &dyn Clock,
+    ) -> Result<(), ApiError> {
+        let refused = || ApiError::from(Problem::EdgeSignatureRequired);
+        let now = clock.unix_seconds();
+        let second = self.signed_at(signed, kid, signature, now).ok_or_else(refused)?;
+        if !self.remember(kid, signed.nonce, second, now) {
+            return Err(refused());
+        }
+        let asked = Asked {
+            method: signed.method,
+            path: signed.path_and_query.split('?').next().unwrap_or_default(),
+            subject: signed.subject,
+            client_ip: signed.client_ip,
+        };
         // A request passes for max_skew to either side of its time; a second more for rounding.
         let lifetime = 2 * self.max_skew_seconds + 1;
-        let key = self.redis.key(&format!("edge-nonce:{kid}:{nonce}"));
-        let set: redis::RedisResult<Option<String>> = redis::cmd("SET")
-            .arg(&key)
-            .arg(1)
-            .arg("NX")
-            .arg("EX")
-            .arg(lifetime)
-            .query_async(&mut self.redis.connection())
-            .await;
-        match set {
-            Ok(answer) => answer.is_some(),
-            Err(error) => {
-                // Stricter than nothing: this process alone remembers, and a replay to another replica could pass
-                // for the minute that Redis is away. Writes are still idempotent.
-                tracing::debug!(%error, "Redis is away, remembering the nonce locally");
-                let mut seen = self.seen_locally.lock().unwrap_or_else(PoisonError::into_inner);
-                seen.retain(|_, forget_at| *forget_at > now);
-                seen.insert(key, now + lifetime).is_none()
-            }
+        let nonce = format!("edge-nonce:{kid}:{}", signed.nonce);
+        let (admission, redis_answered) =
+            limits.admit(&nonce, lifetime, asked.buckets(), clock.unix_micros()).await;
+        match admission {
+            Admission::Replayed => Err(refused()),
+            _ if !redis_answered && !self.knows_all_of(second) => Err(refused()),
+            Admission::Limited(wait) => Err(ApiError::limited(wait)),
+            Admission::Passed => Ok(()),
         }
+    }
+
+    /// When this was signed, if an edge signed it and its time is near ours.
+    fn signed_at(&self, signed: &Signed<'_>, kid: &str, signature: &str, now: u64) -> Option<u64> {
+        let second = signed.timestamp.parse::<u64>().ok()?;
+        let nonce_fits = (16..=64).contains(&signed.nonce.len())
+            && signed.nonce.bytes().all(|b| b.is_ascii_alphanumeric());
+        let is_good = nonce_fits
+            && second.abs_diff(now) <= self.max_skew_seconds
+            && self.keys.iter().any(|key| key.kid == kid && signed.verify(&key.secret, signature));
+        is_good.then_some(second)
+    }
+
+    fn remember(&self, kid: &str, nonce: &str, second: u64, now: u64) -> bool {
+        let oldest = now.saturating_sub(self.max_skew_seconds);
+        self.lock().take(kid, nonce, second, oldest)
+    }
+
+    fn knows_all_of(&self, second: u64) -> bool {
+        self.lock().knows_all_of(second)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Nonces> {
+        self.nonces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -100,10 +127,7 @@ async fn check(app: &App, request: Request) -> Result<Request, ApiError> {
         client_ip: header(HEADER_CLIENT_IP),
         request_id: header(HEADER_REQUEST_ID),
     };
-    let now = app.clock.unix_seconds();
-    if !app.edge.accepts(&signed, header(HEADER_KID), header(HEADER_SIG), now).await {
-        return Err(Problem::EdgeSignatureRequired.into());
-    }
+    app.edge.admit(&signed, header(HEADER_KID), header(HEADER_SIG), &app.limits, &*app.clock).await?;
     let subject = (!signed.subject.is_empty()).then(|| signed.subject.to_owned());
     parts.extensions.insert(EdgeSubject(subject));
     Ok(Request::from_parts(parts, Body::from(body)))

@@ -3,5 +3,6 @@
 
 pub mod edge_signature;
 pub mod extract;
+mod nonces;
 pub mod replies;
 pub mod user;

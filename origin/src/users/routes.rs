@@ -8,6 +8,8 @@ use farmgate_shared::api::Reply;
 use farmgate_shared::api::users::{LoggedIn, Login, UserInfo};
 use farmgate_shared::problem::ProblemBody;
 use farmgate_shared::token::PublicKeys;
+use http::HeaderName;
+use http::header::CACHE_CONTROL;
 
 use super::service;
 use crate::app::App;
@@ -38,8 +40,16 @@ pub async fn get_user_info(
     ok(service::user_info(&app, user).await?)
 }
 
-/// The public keys that tokens are signed with (RFC 7517), for the edge.
-#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "user", responses((status = 200, body = PublicKeys)))]
-pub async fn get_public_keys(State(app): State<Arc<App>>) -> Json<PublicKeys> {
-    Json(app.sessions.public_keys())
+/// How long anybody may keep the public keys: as long as an operator waits, at least, between showing a new key and
+/// signing with it.
+const PUBLIC_KEYS_LIFE: &str = "public, max-age=300";
+
+/// The public keys whose tokens are good (RFC 7517), the one that signs first. Two while keys are being rotated.
+#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "user", responses(
+    (status = 200, body = PublicKeys, headers(("Cache-Control" = String, description = "public, five minutes"))),
+))]
+pub async fn get_public_keys(
+    State(app): State<Arc<App>>,
+) -> ([(HeaderName, &'static str); 1], Json<PublicKeys>) {
+    ([(CACHE_CONTROL, PUBLIC_KEYS_LIFE)], Json(app.sessions.public_keys()))
 }

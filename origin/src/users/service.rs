@@ -9,6 +9,8 @@ use crate::app::App;
 use crate::db::Db;
 use crate::db::lookup::Lookup;
 use crate::error::ApiError;
+use crate::limits::Admission;
+use crate::limits::model::{Bucket, Class, Who};
 
 /// What decides whether an account's tokens hold.
 #[derive(Clone, Copy, Debug)]
@@ -40,9 +42,14 @@ const MAX_AVATAR_CHARS: usize = 500;
 /// Exchanges a WeChat code for a session; the first login makes the account.
 ///
 /// # Errors
-/// A code that WeChat refuses, a disabled account, or WeChat or MySQL being away.
+/// A code that WeChat refuses, too many logins of one account, a disabled account, or WeChat or MySQL being away.
 pub async fn login(app: &App, body: Login) -> Result<LoggedIn, ApiError> {
     let identity = app.wechat_login.code_to_session(body.code.trim()).await?;
+    // The address was counted at the door; whose login it is was not known there.
+    let bucket = Bucket { class: Class::Logins, who: Who::account(&identity.openid) };
+    if let Admission::Limited(wait) = app.limits.count(bucket, app.clock.unix_micros()).await {
+        return Err(ApiError::limited(wait));
+    }
     let profile = Profile::read(body.user_info.as_ref());
     let pool = app.db.pool();
     store::upsert(pool, &identity.openid, identity.unionid.as_deref(), &profile).await?;

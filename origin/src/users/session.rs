@@ -1,7 +1,8 @@
-//! Session tokens: made and checked with one Ed25519 key pair, through [`farmgate_shared::token`].
+//! Session tokens, through [`farmgate_shared::token`]: made with one Ed25519 key, checked with it and with further public
+//! keys. A key that is to be used next is accepted before anybody signs with it, and one that was used before until its
+//! last token has expired, so that rotating keys ends no session.
 
 use std::fmt;
-use std::path::Path;
 
 use anyhow::{Context, ensure};
 use base64::Engine;
@@ -15,47 +16,95 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::remembered::{Remembered, Verified};
+use crate::config::JwtConfig;
 
 /// Makes and checks tokens.
 pub struct Sessions {
+    kid: String,
     signing_key: EncodingKey,
-    checking_key: DecodingKey,
-    public_key: PublicKey,
+    /// The signing key's own half is the first.
+    accepted: Vec<Accepted>,
     ttl_seconds: u64,
     remembered: Remembered,
 }
 
-/// Shows the key's id only.
+/// A key whose tokens are good.
+struct Accepted {
+    public: PublicKey,
+    key: DecodingKey,
+}
+
+impl Accepted {
+    fn new(public: PublicKey) -> anyhow::Result<Accepted> {
+        ensure!(public.kty == "OKP" && public.crv == "Ed25519", "{} is no Ed25519 key", public.kid);
+        // A key of another length would make a check panic later.
+        let point = URL_SAFE_NO_PAD.decode(&public.x).context("x is no base64url")?;
+        ensure!(point.len() == 32, "an Ed25519 public key has 32 bytes, not {}", point.len());
+        Ok(Accepted { key: DecodingKey::from_ed_components(&public.x).context("the public key")?, public })
+    }
+}
+
+/// Shows the keys' ids only.
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sessions({})", self.public_key.kid)
+        f.debug_list().entries(self.accepted.iter().map(|accepted| &accepted.public.kid)).finish()
     }
 }
 
 impl Sessions {
-    /// Loads the key pair from a PKCS#8 PEM file.
+    /// Loads the key pair from its PKCS#8 PEM file, and the further public keys if there are any.
     ///
     /// # Errors
-    /// When the file cannot be read or holds no Ed25519 key.
-    pub fn load(private_key_file: &Path, kid: &str, ttl_seconds: u64) -> anyhow::Result<Sessions> {
-        std::fs::read(private_key_file)
+    /// When a file cannot be read, or holds a key that is none of ours.
+    pub fn load(config: &JwtConfig) -> anyhow::Result<Sessions> {
+        let file = &config.private_key_file;
+        let mut sessions = std::fs::read(file)
             .map_err(anyhow::Error::from)
-            .and_then(|pem| Sessions::from_pem(&pem, kid, ttl_seconds))
-            .with_context(|| format!("jwt.private_key_file {}", private_key_file.display()))
+            .and_then(|pem| Sessions::from_pem(&pem, &config.kid, config.ttl_seconds))
+            .with_context(|| format!("private_key_file {}", file.display()))?;
+        let file = &config.public_keys_file;
+        if !file.as_os_str().is_empty() {
+            std::fs::read(file)
+                .map_err(anyhow::Error::from)
+                .and_then(|json| Ok(serde_json::from_slice(&json)?))
+                .and_then(|keys: PublicKeys| sessions.accept(keys))
+                .with_context(|| format!("public_keys_file {}", file.display()))?;
+        }
+        Ok(sessions)
     }
 
     fn from_pem(pem: &[u8], kid: &str, ttl_seconds: u64) -> anyhow::Result<Sessions> {
         let der = PrivatePkcs8KeyDer::from_pem_slice(pem).context("no PKCS#8 key in PEM")?;
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der())
             .map_err(|error| anyhow::anyhow!("no Ed25519 key: {error}"))?;
-        let public_key = public_key(kid, pair.public_key().as_ref())?;
         Ok(Sessions {
+            kid: kid.to_owned(),
             signing_key: EncodingKey::from_ed_der(der.secret_pkcs8_der()),
-            checking_key: DecodingKey::from_ed_components(&public_key.x).context("the public key")?,
-            public_key,
+            accepted: vec![Accepted::new(public_key(kid, pair.public_key().as_ref())?)?],
             ttl_seconds,
             remembered: Remembered::default(),
         })
+    }
+
+    /// Accepts further keys. The set may hold the signing key's own half, which then must be the same.
+    fn accept(&mut self, keys: PublicKeys) -> anyhow::Result<()> {
+        for public in keys.keys {
+            ensure!(!public.kid.is_empty(), "a key has no kid");
+            let accepted = Accepted::new(public)?;
+            match self.find(&accepted.public.kid) {
+                None => self.accepted.push(accepted),
+                Some(known) => ensure!(
+                    known.public.x == accepted.public.x,
+                    "there are two different keys {}",
+                    accepted.public.kid
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&self, kid: &str) -> Option<&Accepted> {
+        self.accepted.iter().find(|accepted| accepted.public.kid == kid)
     }
 
     /// A token for `user`; `now` is in seconds since 1970.
@@ -63,7 +112,7 @@ impl Sessions {
     /// # Errors
     /// When signing fails, which a loaded key never does.
     pub fn issue(&self, user: UserId, version: u32, now: u64) -> Result<String, jsonwebtoken::errors::Error> {
-        let header = Header { kid: Some(self.public_key.kid.clone()), ..Header::new(Algorithm::EdDSA) };
+        let header = Header { kid: Some(self.kid.clone()), ..Header::new(Algorithm::EdDSA) };
         jsonwebtoken::encode(
             &header,
             &Claims::access(user, version, now, self.ttl_seconds),
@@ -89,25 +138,26 @@ impl Sessions {
     /// What a token says that we signed.
     fn verify(&self, token: &str) -> Result<Verified, Problem> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| Problem::Unauthenticated)?;
-        if header.alg != Algorithm::EdDSA || header.kid.as_deref() != Some(&self.public_key.kid) {
+        if header.alg != Algorithm::EdDSA {
             return Err(Problem::Unauthenticated);
         }
+        let accepted = header.kid.and_then(|kid| self.find(&kid)).ok_or(Problem::Unauthenticated)?;
         let mut rules = Validation::new(Algorithm::EdDSA);
         rules.set_issuer(&[ISSUER]);
         rules.set_audience(&[AUDIENCE]);
         rules.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
         // Time is told by our clock, at each use.
         rules.validate_exp = false;
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.checking_key, &rules)
+        let claims = jsonwebtoken::decode::<Claims>(token, &accepted.key, &rules)
             .map_err(|_| Problem::Unauthenticated)?
             .claims;
         let user = claims.user().ok_or(Problem::Unauthenticated)?;
         Ok(Verified { user, version: claims.ver, issued_at: claims.iat, expires_at: claims.exp })
     }
 
-    /// What the edge needs to check tokens.
+    /// What the edge needs to check tokens; the key that signs is the first.
     pub fn public_keys(&self) -> PublicKeys {
-        PublicKeys { keys: vec![self.public_key.clone()] }
+        PublicKeys { keys: self.accepted.iter().map(|accepted| accepted.public.clone()).collect() }
     }
 }
 
@@ -154,12 +204,43 @@ mod tests {
         assert_eq!(sessions("k2").check(&token, 1000), Err(Problem::Unauthenticated), "another kid");
         let claims = Claims::access(UserId(7), 1, 1000, 60);
         let header = Header { kid: Some("k1".into()), ..Header::new(Algorithm::HS256) };
-        let secret = EncodingKey::from_secret(ours.public_key.x.as_bytes());
+        let secret = EncodingKey::from_secret(ours.accepted[0].public.x.as_bytes());
         let hs256 = jsonwebtoken::encode(&header, &claims, &secret).unwrap();
         assert_eq!(ours.check(&hs256, 1000), Err(Problem::Unauthenticated));
         let body = token.split('.').nth(1).unwrap();
         let none = format!("{}.{body}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none","kid":"k1"}"#));
         assert_eq!(ours.check(&none, 1000), Err(Problem::Unauthenticated));
         assert_eq!(ours.check("", 1000), Err(Problem::Unauthenticated));
+    }
+    #[test]
+    fn tokens_of_the_key_before_and_of_the_next_are_good_until_it_is_dropped() {
+        let (old, mut new) = (sessions("k1"), sessions("k2"));
+        let token = old.issue(UserId(7), 1, 1000).unwrap();
+        assert_eq!(new.check(&token, 1000), Err(Problem::Unauthenticated));
+        new.accept(old.public_keys()).unwrap();
+        new.accept(new.public_keys()).unwrap();
+        assert_eq!(new.check(&token, 1000), Ok((UserId(7), 1)));
+        assert_eq!(new.check(&token, 1060 + LEEWAY_SECONDS), Err(Problem::TokenExpired), "remembered");
+        let kids: Vec<String> = new.public_keys().keys.into_iter().map(|key| key.kid).collect();
+        assert_eq!(kids, ["k2", "k1"], "the one that signs first");
+        let header = jsonwebtoken::decode_header(new.issue(UserId(7), 1, 1000).unwrap()).unwrap();
+        assert_eq!(header.kid.as_deref(), Some("k2"));
+    }
+
+    #[test]
+    fn a_key_set_that_could_panic_later_or_hides_another_key_is_refused() {
+        let mut ours = sessions("k1");
+        let good = sessions("k2").accepted.remove(0).public;
+        for wrong in [
+            PublicKey { kid: String::new(), ..good.clone() },
+            PublicKey { kid: "k1".into(), ..good.clone() },
+            PublicKey { x: good.x[..20].into(), ..good.clone() },
+            PublicKey { x: "!!".into(), ..good.clone() },
+            PublicKey { kty: "RSA".into(), ..good.clone() },
+            PublicKey { crv: "Ed448".into(), ..good.clone() },
+        ] {
+            assert!(ours.accept(PublicKeys { keys: vec![wrong.clone()] }).is_err(), "{wrong:?}");
+        }
+        assert_eq!(ours.accepted.len(), 1);
     }
 }
