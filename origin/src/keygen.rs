@@ -1,4 +1,5 @@
-//! `farmgate-origin keygen`: makes the shop's own secrets, once. Never overwrites, since a lost data key is lost data.
+//! `farmgate-origin keygen`: makes the shop's own secrets, once. Never overwrites, since a lost data key is lost data;
+//! [`crate::rotate`] exchanges those that can be.
 
 use std::fs;
 use std::io::Write;
@@ -58,10 +59,10 @@ pub fn run(dir: &Path) -> anyhow::Result<()> {
         );
     }
     let signing = new_signing_key()?;
-    let kid = format!("jwt-{}", random_hex::<4>()?);
+    let kid = new_kid()?;
     let keys = PublicKeys { keys: vec![public_key(&kid, &signing.public)?] };
     let jwks = serde_json::to_string(&keys)?;
-    let edge_key = format!("edge-{}={}", random_hex::<4>()?, random_hex::<32>()?);
+    let edge_key = new_edge_key()?;
     let data_key = format!("data-{}={}", random_hex::<4>()?, random_hex::<32>()?);
     let pem_file = dir.join("jwt.pem");
 
@@ -80,14 +81,24 @@ pub fn run(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// An id for a signing key.
+pub fn new_kid() -> anyhow::Result<String> {
+    Ok(format!("jwt-{}", random_hex::<4>()?))
+}
+
+/// A key for an edge, `kid=hex`.
+pub fn new_edge_key() -> anyhow::Result<String> {
+    Ok(format!("edge-{}={}", random_hex::<4>()?, random_hex::<32>()?))
+}
+
 fn random_hex<const BYTES: usize>() -> anyhow::Result<String> {
     let mut bytes = [0; BYTES];
     SystemRandom::new().fill(&mut bytes).map_err(|_| anyhow::anyhow!("the system gave no randomness"))?;
     Ok(hex(&bytes))
 }
 
-/// Writes a file that its owner alone may read.
-fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+/// Writes a new file that its owner alone may read.
+pub fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

@@ -21,6 +21,7 @@ mod outbox;
 mod payments;
 mod pictures;
 mod redis;
+mod rotate;
 mod router;
 mod sales;
 mod seed;
@@ -39,9 +40,11 @@ use secrecy::ExposeSecret;
 use tracing_subscriber::EnvFilter;
 
 use crate::app::App;
+use crate::clock::SystemClock;
 use crate::config::{Config, LogConfig, LogFormat};
 use crate::db::Db;
 use crate::outbox::operator::OutboxCommand;
+use crate::rotate::RotateStep;
 
 /// An order makes some hundred small allocations, which the C library's allocator serves at twice the price.
 #[global_allocator]
@@ -84,6 +87,14 @@ enum Command {
         #[arg(long)]
         dir: PathBuf,
     },
+    /// Exchanges the keys that sign tokens and the edge's requests, in three steps, without ending a session.
+    Rotate {
+        /// Where keygen wrote.
+        #[arg(long)]
+        dir: PathBuf,
+        #[command(subcommand)]
+        step: RotateStep,
+    },
     /// Prints the OpenAPI document.
     Openapi,
 }
@@ -109,6 +120,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         _ => {}
     }
     let config = Config::load(cli.config.as_deref())?;
+    if let Command::Rotate { dir, step } = cli.command {
+        return rotate::run(&dir, step, config.jwt.ttl_seconds, &SystemClock);
+    }
     crash::arm()?;
     start_logging(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -123,7 +137,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Seed => load_demo_shop(&config).await,
             Command::Reconcile { repair } => reconcile(config, repair).await,
             Command::Outbox { command } => show_outbox(&config, &command).await,
-            Command::Keygen { .. } | Command::Openapi => Ok(()),
+            Command::Keygen { .. } | Command::Rotate { .. } | Command::Openapi => Ok(()),
         }
     })
 }
