@@ -9,6 +9,9 @@ pub mod auth;
 pub mod body;
 pub mod cache;
 pub mod catalog;
+mod door;
+pub mod forwarding;
+pub mod limit;
 pub mod origin;
 pub mod reply;
 pub mod router;
@@ -27,6 +30,7 @@ use worker::{Context, Env, console_error};
 
 use crate::auth::Doorkeeper;
 use crate::catalog::{Catalog, Look, MAX_PAGE_BYTES, Page, Read};
+use crate::limit::{Kind, Limits};
 use crate::origin::Question;
 use crate::reply::{Asker, Body, HEADER_CACHE, Header, Reply, Source};
 use crate::router::{Forward, Refusal, Route, route, split_url};
@@ -44,6 +48,7 @@ thread_local! {
 #[derive(Debug)]
 struct Edge {
     settings: Settings,
+    limits: Limits,
     door: RefCell<Doorkeeper>,
     catalog: RefCell<Catalog<Kept>>,
     /// Random for each isolate; with the count behind it, an id for each request.
@@ -60,6 +65,7 @@ impl Edge {
             }
             let (settings, keys) = Settings::read(|name| variable(env, name))?;
             let edge = Rc::new(Edge {
+                limits: Limits::new(env, settings.rates),
                 settings,
                 door: RefCell::new(Doorkeeper::new(keys)),
                 catalog: RefCell::default(),
@@ -298,6 +304,13 @@ impl Visit {
             Look::Stale(page, age) => return self.page(&page, Source::Stale(age)),
             Look::Ask(old) => old,
         };
+        // What memory cannot answer costs the origin something.
+        if let Err(refused) = self.count(Kind::Address, None).await {
+            return match old {
+                Some((page, age)) => self.page(&page, Source::Stale(age)),
+                None => response(refused),
+            };
+        }
         let patience = if old.is_some() { PATIENCE_WITH_OLD_PAGE_MS } else { PATIENCE_MS };
         match (ask_catalogue(&self.edge, &read, patience, &self.request_id, &self.client_ip).await, old) {
             (Ok(Answer::Page(page)), _) => self.page(&page, Source::Origin),
@@ -311,16 +324,12 @@ impl Visit {
 
     /// To the origin and back.
     async fn forward(&self, forward: Forward, path: &str, query: &str) -> Result<web_sys::Response, JsValue> {
-        let now = now_ms() / 1000;
-        let subject = if forward == Forward::Member {
-            let authorization = self.header("authorization");
-            match self.edge.door.borrow_mut().user(authorization.as_deref(), now) {
-                Ok(user) => user.to_string(),
-                Err(problem) => return self.problem(problem),
-            }
-        } else {
-            String::new()
+        let passage = forward.passage();
+        let user = match self.admit(passage).await {
+            Ok(user) => user,
+            Err(refused) => return response(refused),
         };
+        let subject = user.map(|user| user.to_string()).unwrap_or_default();
         let body = match self.method.as_str() {
             "POST" | "PUT" | "DELETE" => match body::whole(&self.request).await {
                 Ok(body) => Some(body),
@@ -364,8 +373,7 @@ impl Visit {
             console_error!("{} {path}: status {} ({})", self.method, reply.status(), self.request_id);
             return self.problem(Problem::Unavailable);
         }
-        let may_be_stored = forward == Forward::Static || path.starts_with("/.well-known/");
-        if may_be_stored && reply.headers().has("cache-control")? {
+        if passage.may_be_stored && reply.headers().has("cache-control")? {
             self.pass_back(&reply, &[])
         } else {
             self.pass_back(&reply, &[("cache-control", "no-store".into())])

@@ -1,55 +1,19 @@
-//! The way to the origin. What is passed on is listed, everything else stays here; what is passed on is signed, so
+//! The way to the origin. What is passed on is listed in [`crate::forwarding`]; what is passed on is signed, so
 //! that the origin can tell it from what anybody else sends. Nothing is ever sent twice: a write whose answer was lost
 //! may have happened.
 
 use std::net::IpAddr;
 
 use farmgate_shared::edge_auth::{
-    EdgeKey, HEADER_CLIENT_IP, HEADER_KID, HEADER_NONCE, HEADER_PREFIX, HEADER_REQUEST_ID, HEADER_SIG,
-    HEADER_SUBJECT, HEADER_TS, Signed,
+    EdgeKey, HEADER_CLIENT_IP, HEADER_KID, HEADER_NONCE, HEADER_REQUEST_ID, HEADER_SIG, HEADER_SUBJECT,
+    HEADER_TS, Signed,
 };
 use web_sys::{AbortSignal, Request, RequestInit, RequestRedirect, Response, WorkerGlobalScope};
 use worker::js_sys::futures::JsFuture;
 use worker::js_sys::{self, Uint8Array};
 use worker::wasm_bindgen::{JsCast, JsValue};
 
-use crate::router::Forward;
-
-/// Whether a client's header is passed on. `name` is in lower case, as hosts give it.
-#[must_use]
-pub fn passes_on(name: &str, forward: Forward) -> bool {
-    let always = matches!(name, "accept" | "content-type" | "user-agent");
-    always
-        || match forward {
-            Forward::Public => false,
-            Forward::Member => matches!(name, "authorization" | "idempotency-key"),
-            Forward::Static => matches!(name, "if-none-match" | "if-modified-since" | "range"),
-            Forward::Callback => name.starts_with("wechatpay-"),
-        }
-}
-
-/// Whether a header of the origin's reply is passed back. What describes the connection or the encoding is the
-/// host's to write anew; the request's id and what a browser may do are ours.
-#[must_use]
-pub fn passes_back(name: &str) -> bool {
-    let is_of_the_connection = matches!(
-        name,
-        "connection"
-            | "content-encoding"
-            | "content-length"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-    );
-    let is_ours =
-        matches!(name, HEADER_REQUEST_ID | "server" | "set-cookie" | "vary" | "x-content-type-options")
-            || name.starts_with(HEADER_PREFIX)
-            || name.starts_with("access-control-");
-    !is_of_the_connection && !is_ours
-}
+pub use crate::forwarding::{passes_back, passes_on};
 
 /// The client's address from the host's header, in one spelling; empty when it is absent or no address.
 #[must_use]
@@ -112,68 +76,9 @@ impl Question<'_> {
 
 #[cfg(test)]
 mod tests {
+    use farmgate_shared::edge_auth::HEADER_PREFIX;
+
     use super::*;
-
-    const FORWARDS: [Forward; 4] = [Forward::Public, Forward::Static, Forward::Callback, Forward::Member];
-
-    #[test]
-    fn what_a_client_could_forge_never_passes() {
-        for forward in FORWARDS {
-            for name in [
-                HEADER_KID,
-                HEADER_SIG,
-                HEADER_SUBJECT,
-                HEADER_CLIENT_IP,
-                HEADER_REQUEST_ID,
-                "x-edge-anything",
-                "x-forwarded-for",
-                "x-real-ip",
-                "forwarded",
-                "cf-connecting-ip",
-                "cookie",
-                "host",
-                "connection",
-                "transfer-encoding",
-                "content-length",
-                "accept-encoding",
-            ] {
-                assert!(!passes_on(name, forward), "{name} {forward:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn each_kind_of_request_has_its_own_headers() {
-        let passing = |name: &str| -> Vec<Forward> {
-            FORWARDS.into_iter().filter(|forward| passes_on(name, *forward)).collect()
-        };
-        assert_eq!(passing("content-type"), FORWARDS);
-        assert_eq!(passing("authorization"), [Forward::Member]);
-        assert_eq!(passing("idempotency-key"), [Forward::Member]);
-        assert_eq!(passing("if-none-match"), [Forward::Static]);
-        assert_eq!(passing("wechatpay-signature"), [Forward::Callback]);
-        assert_eq!(passing("wechatpay-signature-type"), [Forward::Callback]);
-    }
-
-    #[test]
-    fn a_reply_says_nothing_about_the_connection_behind_the_edge() {
-        for name in [
-            "transfer-encoding",
-            "content-length",
-            "server",
-            "set-cookie",
-            "x-request-id",
-            "x-edge-kid",
-            "vary",
-        ] {
-            assert!(!passes_back(name), "{name}");
-        }
-        for name in
-            ["content-type", "cache-control", "retry-after", "allow", "etag", "last-modified", "location"]
-        {
-            assert!(passes_back(name), "{name}");
-        }
-    }
 
     #[test]
     fn the_origin_can_check_what_is_signed() {

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use farmgate_shared::edge_auth::HEADER_REQUEST_ID;
+use farmgate_shared::limits::retry_after_seconds;
 use farmgate_shared::problem::{FieldProblem, Problem};
 
 use crate::catalog::{Page, names_etag};
@@ -94,6 +95,14 @@ impl Asker<'_> {
         if problem.status() == 503 {
             reply.headers.push(("retry-after", RETRY_AFTER.into()));
         }
+        reply
+    }
+
+    /// 429 with the time after which to come again, given in microseconds.
+    #[must_use]
+    pub fn limited<B>(self, wait_us: u64) -> Reply<B> {
+        let mut reply = self.problem(Problem::RateLimited, vec![]);
+        reply.headers.push(("retry-after", retry_after_seconds(wait_us).to_string().into()));
         reply
     }
 
@@ -219,6 +228,16 @@ mod tests {
         assert_eq!(header(&reply, "retry-after"), None);
         assert_eq!(header(&ASKER.problem::<()>(Problem::Unavailable, vec![]), "retry-after"), Some("2"));
         assert_eq!(header(&ASKER.method_not_allowed::<()>("GET, HEAD"), "allow"), Some("GET, HEAD"));
+    }
+
+    #[test]
+    fn who_asked_too_much_is_told_when_to_come_again_and_a_browser_may_read_it() {
+        let asker = Asker { browser: Some("http://127.0.0.1:5173"), ..ASKER };
+        let reply: Reply<()> = asker.limited(2_100_000);
+        assert_eq!((reply.status, header(&reply, "retry-after")), (429, Some("3")));
+        assert_eq!(value(&reply)["error"], "rate_limited");
+        assert_eq!(header(&reply, "access-control-allow-origin"), asker.browser);
+        assert!(header(&reply, "access-control-expose-headers").unwrap().contains("retry-after"));
     }
 
     #[test]

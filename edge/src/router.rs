@@ -20,10 +20,12 @@ pub enum Route {
     Options(&'static str),
 }
 
-/// How a request is passed on.
+/// How a request is passed on: each has its line in [`crate::forwarding`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forward {
-    /// Nobody's: login and the public keys.
+    /// The way to a token.
+    Login,
+    /// Nobody's: the public keys.
     Public,
     /// Pictures: nobody's, and the client may hold its own copies.
     Static,
@@ -72,7 +74,7 @@ fn find(path: &str) -> Option<(Kind<'_>, &'static str)> {
         ["api", "home"] => (Kind::Home, READ),
         ["api", "stock"] => (Kind::Stock, READ),
         ["api", "trace", code] => (Kind::Trace(code), READ),
-        ["api", "user", "login"] => (Kind::Forward(Forward::Public), WRITE),
+        ["api", "user", "login"] => (Kind::Forward(Forward::Login), WRITE),
         ["api", "payments", "wechat", "notify" | "refund-notify"] => {
             (Kind::Forward(Forward::Callback), WRITE)
         }
@@ -164,7 +166,7 @@ mod tests {
 
     #[test]
     fn what_needs_no_token_is_listed_and_the_rest_of_the_api_needs_one() {
-        assert_eq!(forward("POST", "/api/user/login"), Some(Forward::Public));
+        assert_eq!(forward("POST", "/api/user/login"), Some(Forward::Login));
         assert_eq!(forward("GET", "/.well-known/jwks.json"), Some(Forward::Public));
         assert_eq!(forward("GET", "/static/demo/1f34e.webp"), Some(Forward::Static));
         for path in ["/api/payments/wechat/notify", "/api/payments/wechat/refund-notify"] {

@@ -2,14 +2,20 @@
 //! wrong is said to the operator by name; the edge then serves nothing rather than something unsafe.
 
 use farmgate_shared::edge_auth::EdgeKey;
+use farmgate_shared::limits::Rate;
 
 use crate::auth::Keys;
+use crate::limit::Rates;
 
 /// Milliseconds that the origin has for one request. Above the origin's own limit (10 s), so that its answer, which
 /// knows more, comes first.
 const DEFAULT_TIMEOUT_MS: u32 = 12_000;
 /// The header in which Cloudflare, and `workerd` behind a proxy that sets it, gives the client's address.
 const DEFAULT_CLIENT_IP_HEADER: &str = "cf-connecting-ip";
+/// The same as the origin's own, so that no shopper meets the one before the other.
+const DEFAULT_ADDRESS_RATE: &str = "3000/min burst 600";
+const DEFAULT_USER_RATE: &str = "600/min burst 120";
+const DEFAULT_LOGIN_RATE: &str = "120/min burst 60";
 
 /// The settings of one edge.
 #[derive(Debug)]
@@ -24,6 +30,9 @@ pub struct Settings {
     pub cors_origins: Vec<String>,
     /// `ORIGIN_TIMEOUT_MS`.
     pub timeout_ms: u32,
+    /// `LOCAL_LIMIT_ADDRESS`, `LOCAL_LIMIT_USER` and `LOCAL_LIMIT_LOGIN`: what one isolate lets pass where the host has
+    /// no limiter (bindings `LIMIT_ADDRESS`, `LIMIT_USER`, `LIMIT_LOGIN`) or its limiter fails.
+    pub rates: Rates,
 }
 
 impl Settings {
@@ -50,6 +59,10 @@ impl Settings {
                 .filter(|ms| (100..=120_000).contains(ms))
                 .ok_or("ORIGIN_TIMEOUT_MS: 100 to 120000 milliseconds")?,
         };
+        let rate = |name: &str, default: &str| {
+            let text = given(name).unwrap_or_else(|| default.to_owned());
+            text.parse::<Rate>().map_err(|error| format!("{name}: {error}"))
+        };
         let settings = Settings {
             origin_url: origin_url(&required("ORIGIN_URL")?)?,
             edge_key,
@@ -63,6 +76,11 @@ impl Settings {
                 .filter(|origin| !origin.is_empty())
                 .collect(),
             timeout_ms,
+            rates: Rates {
+                address: rate("LOCAL_LIMIT_ADDRESS", DEFAULT_ADDRESS_RATE)?,
+                user: rate("LOCAL_LIMIT_USER", DEFAULT_USER_RATE)?,
+                login: rate("LOCAL_LIMIT_LOGIN", DEFAULT_LOGIN_RATE)?,
+            },
         };
         Ok((settings, keys))
     }
@@ -112,6 +130,11 @@ mod tests {
         assert_eq!(settings.edge_key.kid, "k1");
         assert_eq!(settings.client_ip_header, "cf-connecting-ip");
         assert_eq!(settings.browser(Some("http://127.0.0.1:5173")), None);
+        assert_eq!(settings.rates.address, "3000/min burst 600".parse().unwrap());
+        assert_eq!(
+            read("LOCAL_LIMIT_USER", "9/s burst 3").unwrap().rates.user,
+            "9/s burst 3".parse().unwrap()
+        );
     }
 
     #[test]
@@ -125,6 +148,9 @@ mod tests {
             ("JWT_JWKS", "{}"),
             ("ORIGIN_TIMEOUT_MS", "soon"),
             ("ORIGIN_TIMEOUT_MS", "0"),
+            ("LOCAL_LIMIT_ADDRESS", "lots"),
+            ("LOCAL_LIMIT_USER", "600"),
+            ("LOCAL_LIMIT_LOGIN", "0/min burst 5"),
         ];
         for (name, value) in cases {
             let error = read(name, value).unwrap_err();

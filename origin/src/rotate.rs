@@ -83,7 +83,8 @@ pub fn run(dir: &Path, step: RotateStep, ttl_seconds: u64, clock: &dyn Clock) ->
             println!("{} signs from the next start on", rotation.new.public.kid);
         }
         (RotateStep::Drop { now }, Some(rotation)) => {
-            let since = rotation.signing_since.context("the new key does not sign yet: `switch` comes first")?;
+            let since =
+                rotation.signing_since.context("the new key does not sign yet: `switch` comes first")?;
             let ended = since + ttl_seconds + LEEWAY_SECONDS;
             if clock.unix_seconds() < ended && !now {
                 bail!(
@@ -209,7 +210,8 @@ fn read(path: &Path) -> anyhow::Result<String> {
 }
 
 fn shown(second: u64) -> String {
-    let moment = i64::try_from(second).ok().and_then(|second| OffsetDateTime::from_unix_timestamp(second).ok());
+    let moment =
+        i64::try_from(second).ok().and_then(|second| OffsetDateTime::from_unix_timestamp(second).ok());
     moment.map_or_else(|| second.to_string(), shanghai_rfc3339)
 }
 
@@ -294,7 +296,8 @@ mod tests {
         assert_eq!(shop.value("origin.env", "FARMGATE_CRYPTO__DATA_KEYS"), data_keys);
         #[cfg(unix)]
         for entry in fs::read_dir(&shop.0).unwrap() {
-            let mode = std::os::unix::fs::PermissionsExt::mode(&entry.unwrap().metadata().unwrap().permissions());
+            let mode =
+                std::os::unix::fs::PermissionsExt::mode(&entry.unwrap().metadata().unwrap().permissions());
             assert_eq!(mode & 0o077, 0);
         }
         shop.step(RotateStep::Add, 9000).unwrap();

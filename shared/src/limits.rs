@@ -76,8 +76,8 @@ impl Rate {
             interval_us: self.interval_us.saturating_mul(100) / u64::from(percent),
             burst: burst.max(1),
         };
-        let burst = u32::try_from((u64::from(self.burst) * u64::from(percent)).div_ceil(100))
-            .unwrap_or(self.burst);
+        let burst =
+            u32::try_from((u64::from(self.burst) * u64::from(percent)).div_ceil(100)).unwrap_or(self.burst);
         (part(percent, burst), part(100 - percent, self.burst.saturating_sub(burst)))
     }
 

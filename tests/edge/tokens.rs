@@ -1,44 +1,14 @@
 //! Tokens at the edge: what is not good is refused there, and the origin is not asked.
 
-use farmgate_tests::{Call, EdgeShop, Problem, json};
+use farmgate_tests::{Call, EdgeShop, Forgery, LONG, Problem, eventually, json};
 
 #[tokio::test]
 async fn the_origin_never_sees_a_token_that_is_not_good() {
     let shop = EdgeShop::start().await;
     let shopper = shop.shopper("小王").await;
     let tokens = shop.shop.tokens();
-    let claims = tokens.claims(shopper.id);
-    let mut expired = claims.clone();
-    (expired.iat, expired.exp) = (claims.iat - 7200, claims.iat - 3600);
-    let mut audience = claims.clone();
-    audience.aud = "farmgate-admin".into();
-    let mut kind = claims.clone();
-    kind.typ = "refresh".into();
-    let mut bad = vec![
-        ("nonsense", "nonsense".to_owned(), Problem::Unauthenticated),
-        ("another key", tokens.sign_as_stranger(&claims), Problem::Unauthenticated),
-        ("an unknown key id", tokens.sign_as("unknown", &claims), Problem::Unauthenticated),
-        ("another audience", tokens.sign(&audience), Problem::Unauthenticated),
-        ("another kind of token", tokens.sign(&kind), Problem::Unauthenticated),
-        (
-            "exchanged claims",
-            tokens.tampered(&tokens.claims(shopper.id + 1), &claims),
-            Problem::Unauthenticated,
-        ),
-        ("an expired forgery", tokens.sign_as_stranger(&expired), Problem::Unauthenticated),
-        ("expired", tokens.sign(&expired), Problem::TokenExpired),
-    ];
-    bad.extend(
-        tokens.unsigned(&claims).into_iter().map(|token| ("alg none", token, Problem::Unauthenticated)),
-    );
-    bad.extend(
-        tokens
-            .hmac_with_public_key(&claims)
-            .into_iter()
-            .map(|token| ("HS256 with the public key", token, Problem::Unauthenticated)),
-    );
     shop.line.forget();
-    for (what, token, problem) in bad {
+    for Forgery { what, token, problem } in tokens.forgeries(shopper.id) {
         let phone = shop.phone.with_token(&token);
         for path in ["/api/user/info", "/api/orders", "/api/addresses/1"] {
             let reply = phone.get(path).await;
@@ -53,7 +23,8 @@ async fn the_origin_never_sees_a_token_that_is_not_good() {
     let basic = Call::get("/api/user/info").header("authorization", "Basic dXNlcjpwYXNz");
     shop.phone.send(basic).await.fails_with(Problem::Unauthenticated);
     assert_eq!(shop.line.seen("/").len(), 0, "the origin was asked: {:?}", shop.line.seen("/"));
-    shop.phone.with_token(&tokens.sign(&claims)).get("/api/user/info").await.data();
+    let good = tokens.sign(&tokens.claims(shopper.id));
+    shop.phone.with_token(&good).get("/api/user/info").await.data();
     assert_eq!(shop.line.seen("/api/user/info").len(), 1);
 }
 
@@ -91,4 +62,26 @@ async fn two_shoppers_never_see_each_others_replies() {
     let login =
         shop.phone.post("/api/user/login", &json!({"code": farmgate_tests::Shopper::code("小赵")})).await;
     assert!(login.header("cache-control").contains("no-store"), "a token must not be stored");
+}
+
+#[tokio::test]
+async fn a_remembered_token_is_good_no_longer_than_it_says() {
+    let shop = EdgeShop::start().await;
+    let shopper = shop.shopper("小王").await;
+    let tokens = shop.shop.tokens();
+    let mut claims = tokens.claims(shopper.id);
+    // Over by its own time, good for a moment more by the leeway that both sides give.
+    let leeway = farmgate_tests::shared::token::LEEWAY_SECONDS;
+    claims.exp = claims.iat - leeway + 3;
+    let phone = shop.phone.with_token(&tokens.sign(&claims));
+    phone.get("/api/user/info").await.data();
+    let ended = eventually(LONG, "the edge forgets a token that has expired", async || {
+        let reply = phone.get("/api/user/info").await;
+        (reply.status != 200).then_some(reply)
+    })
+    .await;
+    ended.fails_with(Problem::TokenExpired);
+    shop.line.forget();
+    phone.get("/api/user/info").await.fails_with(Problem::TokenExpired);
+    assert_eq!(shop.line.seen("/").len(), 0);
 }

@@ -1,6 +1,6 @@
 //! Session tokens at the origin: only its own, in time, of the right kind.
 
-use farmgate_tests::{Problem, Shop, Value, json};
+use farmgate_tests::{Forgery, Problem, Shop, Value, json};
 use reqwest::Method;
 
 /// Everything that needs a user, as (method, path).
@@ -31,72 +31,32 @@ async fn whatever_is_a_shoppers_needs_a_token() {
 }
 
 #[tokio::test]
-async fn a_token_that_we_did_not_sign_is_nobodys() {
+async fn a_token_that_is_not_good_is_refused_whatever_the_edge_says() {
     let shop = Shop::start().await;
     let shopper = shop.shopper("小王").await;
     let tokens = shop.tokens();
+    for Forgery { what, token, problem } in tokens.forgeries(shopper.id) {
+        // As an edge would pass it on that had let it through: signed, with its subject.
+        for api in
+            [shop.api.with_token(&token), shop.api.with_token(&token).with_subject(&shopper.id.to_string())]
+        {
+            let reply = api.get("/api/user/info").await;
+            assert_eq!(reply.status, 401, "{what}");
+            reply.fails_with(problem);
+        }
+    }
     let claims = tokens.claims(shopper.id);
-    let other = tokens.claims(shopper.id + 1);
-    let mut forged = vec![
-        ("signed with another key", tokens.sign_as_stranger(&claims)),
-        ("an unknown key id", tokens.sign_as("unknown", &claims)),
-        ("claims exchanged after signing", tokens.tampered(&other, &claims)),
-        ("cut short", shopper.api.token()[..shopper.api.token().len() - 4].to_owned()),
-        ("empty", String::new()),
-        ("two parts", "a.b".to_owned()),
-        ("four parts", format!("{}.x", shopper.api.token())),
-        ("huge", "x".repeat(8000)),
-    ];
-    forged.extend(tokens.unsigned(&claims).into_iter().map(|token| ("alg none", token)));
-    forged.extend(
-        tokens.hmac_with_public_key(&claims).into_iter().map(|token| ("HS256 with the public key", token)),
-    );
-    for (what, token) in forged {
-        let reply = shop.api.with_token(&token).get("/api/user/info").await;
-        assert_eq!(reply.status, 401, "{what}");
+    let mut unknown = claims.clone();
+    unknown.sub = "999999999".into();
+    let mut version = claims.clone();
+    version.ver = 2;
+    for wrong in [unknown, version] {
+        let reply = shop.api.with_token(&tokens.sign(&wrong)).get("/api/user/info").await;
         reply.fails_with(Problem::Unauthenticated);
     }
     // The same claims under our own signature pass, so each refusal above was for its own reason.
-    shop.api.with_token(&tokens.sign(&claims)).get("/api/user/info").await.data();
-}
-
-#[tokio::test]
-async fn a_token_of_ours_must_be_in_time_and_of_the_right_kind() {
-    let shop = Shop::start().await;
-    let shopper = shop.shopper("小王").await;
-    let tokens = shop.tokens();
-    let good = tokens.claims(shopper.id);
-    let (iat, exp) = (good.iat, good.exp);
-    let check = async |claims: &farmgate_tests::shared::token::Claims| {
-        shop.api.with_token(&tokens.sign(claims)).get("/api/user/info").await
-    };
-    let mut expired = good.clone();
-    (expired.iat, expired.exp) = (iat - 7200, iat - 3600);
-    check(&expired).await.fails_with(Problem::TokenExpired);
-    // An expired forgery is a forgery.
-    let forged = tokens.sign_as_stranger(&expired);
-    shop.api.with_token(&forged).get("/api/user/info").await.fails_with(Problem::Unauthenticated);
-
-    let mut audience = good.clone();
-    audience.aud = "farmgate-admin".into();
-    let mut issuer = good.clone();
-    issuer.iss = "somebody".into();
-    let mut kind = good.clone();
-    kind.typ = "refresh".into();
-    let mut early = good.clone();
-    (early.iat, early.exp) = (iat + 3600, exp + 3600);
-    let mut nobody = good.clone();
-    nobody.sub = "0".into();
-    let mut words = good.clone();
-    words.sub = "admin".into();
-    let mut unknown = good.clone();
-    unknown.sub = "999999999".into();
-    let mut version = good.clone();
-    version.ver = 2;
-    for wrong in [audience, issuer, kind, early, nobody, words, unknown, version] {
-        check(&wrong).await.fails_with(Problem::Unauthenticated);
-    }
-    assert_eq!(check(&good).await.data()["id"], json!(shopper.id));
+    let data = shop.api.with_token(&tokens.sign(&claims)).get("/api/user/info").await.data();
+    assert_eq!(data["id"], json!(shopper.id));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The real edge: the built worker on bare workerd, a tap on its line to the origin, and the shop behind it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -7,10 +8,10 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::caller::Caller;
+use crate::caller::{Caller, unique};
 use crate::env;
 use crate::process::Process;
-use crate::shop::{Folder, Shop, ShopPlan};
+use crate::shop::{Folder, Shop, ShopPlan, UNLIMITED};
 use crate::shopper::Shopper;
 use crate::tap::Tap;
 use crate::until::{LONG, eventually};
@@ -24,7 +25,7 @@ pub struct EdgeShop {
     pub line: Tap,
     pub edge: Process,
     pub shop: Shop,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl EdgeShop {
@@ -33,17 +34,26 @@ impl EdgeShop {
     }
 
     pub async fn plan(plan: ShopPlan) -> EdgeShop {
+        EdgeShop::plan_with(plan, &[]).await
+    }
+
+    /// With these variables of the edge's, instead of or beside the usual ones.
+    pub async fn plan_with(plan: ShopPlan, variables: &[(&str, &str)]) -> EdgeShop {
         let folder = Folder::create();
         let line = Tap::open().await;
-        let (edge, url) = start_workerd(&folder.path, line.url()).await;
-        let phone = Caller::phone(&url);
-        eventually(LONG, "the edge is healthy", async || {
-            phone.get("/healthz").await.status.eq(&200).then_some(())
-        })
-        .await;
+        let (edge, url) = start_workerd(&folder.path, line.url(), variables).await;
+        let phone = healthy(&url).await;
         let shop = Shop::launch(plan, &url).await;
         line.lead_to(&shop.origin_url);
-        EdgeShop { phone, line, edge, shop, _folder: folder }
+        EdgeShop { phone, line, edge, shop, folder }
+    }
+
+    /// Ends the edge and starts it anew, at another address, with these variables. Who logged in before calls the new one
+    /// with [`Shopper::through`].
+    pub async fn restart_edge(&mut self, variables: &[(&str, &str)]) {
+        let (edge, url) = start_workerd(&self.folder.path, self.line.url(), variables).await;
+        self.edge = edge;
+        self.phone = healthy(&url).await;
     }
 
     /// Logs the shopper of this name in, through the edge. Their calls go through the edge too.
@@ -52,18 +62,29 @@ impl EdgeShop {
     }
 }
 
-async fn start_workerd(folder: &Path, origin_url: &str) -> (Process, String) {
+async fn healthy(url: &str) -> Caller {
+    let phone = Caller::phone(url);
+    eventually(LONG, "the edge is healthy", async || {
+        phone.get("/healthz").await.status.eq(&200).then_some(())
+    })
+    .await;
+    phone
+}
+
+async fn start_workerd(folder: &Path, origin_url: &str, variables: &[(&str, &str)]) -> (Process, String) {
+    // A name of its own each time: the port is read from what this one prints.
+    let name = unique("workerd");
     let bundle = env::edge_folder();
     copy_modules(&bundle, &bundle.join("worker.mjs"), folder);
     for file in files_below(&bundle.join("build")) {
         copy_modules(&bundle, &file, folder);
     }
-    fs::write(folder.join("edge.capnp"), configuration(&bundle, origin_url))
+    fs::write(folder.join("edge.capnp"), configuration(&bundle, origin_url, variables))
         .expect("the folder can be written");
     let mut command = Command::new(env::workerd_binary());
     // The control messages go to standard output, where the port that was chosen can be read.
     command.current_dir(folder).args(["serve", "edge.capnp", "--control-fd=1"]);
-    let mut process = Process::start("workerd", &mut command, folder, &[]);
+    let mut process = Process::start(&name, &mut command, folder, &[]);
     let port = process
         .printed("workerd says which port it listens on", |text| {
             text.lines().find_map(|line| serde_json::from_str::<Value>(line).ok()?["port"].as_u64())
@@ -73,7 +94,7 @@ async fn start_workerd(folder: &Path, origin_url: &str) -> (Process, String) {
 }
 
 /// workerd's configuration; it sits beside copies of the modules, since it can embed only files below itself.
-fn configuration(bundle: &Path, origin_url: &str) -> String {
+fn configuration(bundle: &Path, origin_url: &str, variables: &[(&str, &str)]) -> String {
     let mut modules = module("worker.mjs");
     for file in files_below(&bundle.join("build")) {
         let name = file.strip_prefix(bundle).unwrap_or(&file).to_string_lossy().replace('\\', "/");
@@ -81,11 +102,15 @@ fn configuration(bundle: &Path, origin_url: &str) -> String {
     }
     let keys = env::keys_folder().join("keys/edge.env");
     let mut bindings = String::new();
-    let values = [
+    let mut values = BTreeMap::from([
         ("ORIGIN_URL", origin_url.to_owned()),
         ("EDGE_KEY", env::read_setting(&keys, "EDGE_KEY")),
         ("JWT_JWKS", env::read_setting(&keys, "JWT_JWKS")),
-    ];
+        ("LOCAL_LIMIT_ADDRESS", UNLIMITED.to_owned()),
+        ("LOCAL_LIMIT_USER", UNLIMITED.to_owned()),
+        ("LOCAL_LIMIT_LOGIN", UNLIMITED.to_owned()),
+    ]);
+    values.extend(variables.iter().map(|(name, value)| (*name, (*value).to_owned())));
     for (name, value) in values {
         // A capnp text literal escapes as JSON does for the characters that occur here.
         let _ = writeln!(bindings, "    ( name = \"{name}\", text = {} ),", json!(value));

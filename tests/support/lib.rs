@@ -40,7 +40,7 @@ pub use servers::{Mysql, Redis};
 pub use shop::{Shop, ShopPlan};
 pub use shopper::Shopper;
 pub use tap::{Line, Seen, Tap};
-pub use tokens::Tokens;
+pub use tokens::{Forgery, Tokens};
 pub use until::{LONG, eventually};
 pub use wechat::Wechat;
 

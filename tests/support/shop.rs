@@ -26,6 +26,19 @@ use crate::wechat::Wechat;
 /// Each shop is three or four processes; more at once only wait for each other.
 static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(3)));
 
+/// Tests ask more than any shopper does; those of the limits set their own.
+const LIMITS: [&str; 8] = [
+    "ADDRESS_READS",
+    "ADDRESS_WRITES",
+    "ADDRESS_ORDERS",
+    "ADDRESS_LOGINS",
+    "USER_READS",
+    "USER_WRITES",
+    "USER_ORDERS",
+    "USER_LOGINS",
+];
+pub(crate) const UNLIMITED: &str = "1000000/s burst 1000000";
+
 /// What is special about a test's shop.
 #[derive(Clone, Debug, Default)]
 pub struct ShopPlan {
@@ -170,6 +183,7 @@ impl Shop {
             ("FARMGATE_LOG__FILTER", "info,farmgate_origin=debug".to_owned()),
         ];
         settings.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        settings.extend(LIMITS.map(|name| (format!("FARMGATE_LIMITS__{name}"), UNLIMITED.to_owned())));
         settings.extend(plan.settings);
 
         for step in ["migrate", "seed"] {
@@ -378,6 +392,12 @@ impl Shop {
     pub async fn try_to_serve(&self, die_at: &str) -> (bool, String) {
         let mut command = Command::new(env::origin_binary());
         process::try_run(command.arg("serve"), &armed(&self.settings, Some(die_at))).await
+    }
+
+    /// From now on origins and workers start with this setting.
+    pub fn change_setting(&mut self, name: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != name);
+        self.settings.push((name.to_owned(), value.to_owned()));
     }
 
     /// The time to pay this order is over, as if it had been made that much earlier.

@@ -132,9 +132,14 @@ mod tests {
         for path in ["/api/payments/wechat/notify", "/api/payments/wechat/refund-notify"] {
             assert_eq!(names("POST", path, "", IP), none, "{path}");
         }
-        for path in
-            ["/api/products", "/api/products/7", "/api/categories", "/api/home", "/api/stock", "/api/trace/B1"]
-        {
+        for path in [
+            "/api/products",
+            "/api/products/7",
+            "/api/categories",
+            "/api/home",
+            "/api/stock",
+            "/api/trace/B1",
+        ] {
             assert_eq!(names("GET", path, "", IP), none, "the edge asks for {path}");
             assert_eq!(names("HEAD", path, "", ""), none, "the edge asks for {path}");
         }
