@@ -5,9 +5,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bad_input;
+mod browsers;
 mod callbacks;
 mod catalogue;
 mod demo;
 mod forwarding;
 mod journey;
+mod limits;
+mod rotation;
 mod tokens;

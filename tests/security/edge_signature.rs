@@ -52,6 +52,70 @@ async fn each_part_of_the_signature_counts() {
     shop.api.unsigned().send(other_subject).await.fails_with(Problem::EdgeSignatureRequired);
     let other_address = signed_by_hand(path).header("x-edge-client-ip", "198.51.100.1");
     shop.api.unsigned().send(other_address).await.fails_with(Problem::EdgeSignatureRequired);
+    let other_id = signed_by_hand(path).replacing("x-request-id", "another-request");
+    shop.api.unsigned().send(other_id).await.fails_with(Problem::EdgeSignatureRequired);
+    let other_query = Call { path: format!("{path}&x=1"), ..signed_by_hand(path) };
+    shop.api.unsigned().send(other_query).await.fails_with(Problem::EdgeSignatureRequired);
+}
+
+#[tokio::test]
+async fn what_was_signed_for_a_shopper_cannot_be_turned_on_the_way() {
+    let shop = Shop::start().await;
+    let (first, second) = (shop.shopper("小王").await, shop.shopper("小李").await);
+    let body = first.address_body();
+    let mut other_body = body.clone();
+    other_body["detail"] = json!("别处 2 号");
+    let signed = first.api.sign(&Call::post("/api/addresses", &body));
+    let unsigned = first.api.unsigned();
+    let turned = [
+        ("the body", Call { body: other_body.to_string().into_bytes(), ..signed.clone() }),
+        ("no body", Call { body: vec![], ..signed.clone() }),
+        ("the subject", signed.clone().replacing("x-edge-subject", &second.id.to_string())),
+        ("nobody's", signed.clone().replacing("x-edge-subject", "")),
+        ("the address", signed.clone().replacing("x-edge-client-ip", "198.51.100.1")),
+        ("the time", signed.clone().replacing(HEADER_TS, &(farmgate_tests::unix_now() - 1).to_string())),
+        ("the nonce", signed.clone().replacing(HEADER_NONCE, &unique("nonce"))),
+        ("the path", Call { path: "/api/orders".into(), ..signed.clone() }),
+        ("a query", Call { path: "/api/addresses?x=1".into(), ..signed.clone() }),
+        ("the method", Call { method: Method::PUT, ..signed.clone() }),
+    ];
+    for (what, call) in turned {
+        let reply = unsigned.send(call).await;
+        assert_eq!(reply.status, 403, "{what}");
+        reply.fails_with(Problem::EdgeSignatureRequired);
+    }
+    assert_eq!(shop.count("SELECT COUNT(*) FROM addresses").await, 0);
+    unsigned.send(signed.clone()).await.data();
+    unsigned.send(signed).await.fails_with(Problem::EdgeSignatureRequired);
+    assert_eq!(shop.count("SELECT COUNT(*) FROM addresses").await, 1);
+}
+
+#[tokio::test]
+async fn two_edge_keys_are_good_while_they_are_exchanged() {
+    let old = Shop::edge_key();
+    let new = EdgeKey { kid: "edge-next".into(), secret: vec![9; 32] };
+    let list = |keys: &[&EdgeKey]| {
+        let spell =
+            |key: &&EdgeKey| format!("{}={}", key.kid, farmgate_tests::shared::edge_auth::hex(&key.secret));
+        keys.iter().map(spell).collect::<Vec<_>>().join(",")
+    };
+    let plan = ShopPlan::new().setting("FARMGATE_EDGE__KEYS", list(&[&old, &new]));
+    let mut shop = plan.start().await;
+    for key in [&old, &new] {
+        shop.api.with_edge_key(key.clone()).get("/api/products").await.data();
+    }
+    // A nonce belongs to its key: two edges may draw the same.
+    let call = Call { nonce: Some(unique("nonce")), ..Call::get("/api/products") };
+    for key in [&old, &new] {
+        shop.api.with_edge_key(key.clone()).send(call.clone()).await.data();
+    }
+    let mixed = EdgeKey { kid: old.kid.clone(), ..new.clone() };
+    shop.api.with_edge_key(mixed).get("/api/products").await.fails_with(Problem::EdgeSignatureRequired);
+
+    shop.change_setting("FARMGATE_EDGE__KEYS", &list(&[&new]));
+    shop.restart_origin().await;
+    shop.api.with_edge_key(new).get("/api/products").await.data();
+    shop.api.with_edge_key(old).get("/api/products").await.fails_with(Problem::EdgeSignatureRequired);
 }
 
 /// A GET with the edge's headers written out, so that a test can change one of them.
@@ -128,6 +192,22 @@ async fn a_replay_is_refused_while_redis_is_away() {
     let call = Call { nonce: Some(unique("nonce")), ..Call::get("/api/products") };
     shop.api.send(call.clone()).await.data();
     shop.api.send(call).await.fails_with(Problem::EdgeSignatureRequired);
+}
+
+#[tokio::test]
+async fn a_replay_is_refused_when_redis_has_gone_or_forgotten_meanwhile() {
+    let shop = ShopPlan::new().redis_cable().start().await;
+    let before = Call { nonce: Some(unique("nonce")), ..Call::get("/api/products") };
+    shop.api.send(before.clone()).await.data();
+    shop.redis_cable().pull();
+    shop.api.send(before.clone()).await.fails_with(Problem::EdgeSignatureRequired);
+    let during = Call { nonce: Some(unique("nonce")), ..Call::get("/api/products") };
+    shop.api.send(during.clone()).await.data();
+    // Back again, Redis knows nothing of what came meanwhile.
+    shop.redis_cable().plug();
+    for call in [before, during] {
+        shop.api.send(call).await.fails_with(Problem::EdgeSignatureRequired);
+    }
 }
 
 #[tokio::test]

@@ -6,5 +6,6 @@
 
 mod bad_input;
 mod edge_signature;
+mod limits;
 mod start;
 mod tokens;

@@ -25,6 +25,8 @@ pub struct Caller {
     token: Option<String>,
     /// What the edge saw in the token.
     subject: String,
+    /// Where the edge saw the request come from.
+    client_ip: String,
 }
 
 /// One request, before it is sent.
@@ -85,7 +87,14 @@ impl Call {
 impl Caller {
     /// A phone: signs nothing.
     pub fn phone(base: &str) -> Caller {
-        Caller { http: http_client(), base: base.to_owned(), edge: None, token: None, subject: String::new() }
+        Caller {
+            http: http_client(),
+            base: base.to_owned(),
+            edge: None,
+            token: None,
+            subject: String::new(),
+            client_ip: CLIENT_IP.to_owned(),
+        }
     }
 
     /// The edge: signs each request with its key.
@@ -103,6 +112,12 @@ impl Caller {
     #[must_use]
     pub fn with_subject(&self, subject: &str) -> Caller {
         Caller { subject: subject.to_owned(), ..self.clone() }
+    }
+
+    /// The same, from this address by the edge's word.
+    #[must_use]
+    pub fn with_client_ip(&self, client_ip: &str) -> Caller {
+        Caller { client_ip: client_ip.to_owned(), ..self.clone() }
     }
 
     /// The same, signing with another key.
@@ -145,6 +160,17 @@ impl Caller {
 
     pub async fn delete(&self, path: &str) -> Reply {
         self.send(Call::new(Method::DELETE, path)).await
+    }
+
+    /// A call with all that this caller adds to it, to be sent by one who adds nothing: signed, and not yet sent.
+    pub fn sign(&self, call: &Call) -> Call {
+        let mut signed = call.clone();
+        if let Some(key) = &self.edge {
+            for (name, value) in self.edge_headers(key, call) {
+                signed = signed.header(name, &value);
+            }
+        }
+        signed
     }
 
     /// Sends and reads the whole reply; fails the test when none comes.
@@ -203,7 +229,7 @@ impl Caller {
             nonce: &nonce,
             body: &call.body,
             subject: &self.subject,
-            client_ip: CLIENT_IP,
+            client_ip: &self.client_ip,
             request_id: &request_id,
         }
         .sign(&key.secret);
@@ -212,11 +238,12 @@ impl Caller {
             (HEADER_TS, timestamp),
             (HEADER_NONCE, nonce),
             (HEADER_SIG, signature),
-            (HEADER_CLIENT_IP, CLIENT_IP.to_owned()),
             (HEADER_REQUEST_ID, request_id),
         ];
-        if !self.subject.is_empty() {
-            headers.push((HEADER_SUBJECT, self.subject.clone()));
+        for (name, value) in [(HEADER_SUBJECT, &self.subject), (HEADER_CLIENT_IP, &self.client_ip)] {
+            if !value.is_empty() {
+                headers.push((name, value.clone()));
+            }
         }
         headers
     }

@@ -16,6 +16,17 @@ use crate::shopper::Shopper;
 use crate::tap::Tap;
 use crate::until::{LONG, eventually};
 
+/// In the place of a host's limiter, which bare workerd has none of: refuses the one key that it is told, or fails.
+const LIMITER: &str = r#"
+export default ({ INSTRUCTION }) => ({
+  async limit({ key }) {
+    if (INSTRUCTION === "throw") throw new Error("the limiter is away");
+    if (INSTRUCTION === "mumble") return {};
+    return { success: key !== INSTRUCTION };
+  },
+});
+"#;
+
 /// A shop that is reached as phones reach it.
 #[derive(Debug)]
 pub struct EdgeShop {
@@ -112,6 +123,16 @@ fn configuration(bundle: &Path, origin_url: &str, variables: &[(&str, &str)]) ->
     ]);
     values.extend(variables.iter().map(|(name, value)| (*name, (*value).to_owned())));
     for (name, value) in values {
+        if name.starts_with("LIMIT_") {
+            // A limiter of the host's, as [`LIMITER`] behaves under this instruction.
+            let _ = writeln!(
+                bindings,
+                r#"    ( name = "{name}", wrapped = ( moduleName = "farmgate-test:limiter",
+      innerBindings = [ ( name = "INSTRUCTION", text = {} ) ] ) ),"#,
+                json!(value)
+            );
+            continue;
+        }
         // A capnp text literal escapes as JSON does for the characters that occur here.
         let _ = writeln!(bindings, "    ( name = \"{name}\", text = {} ),", json!(value));
     }
@@ -125,6 +146,7 @@ const config :Workerd.Config = (
     ( name = "internet", network = ( allow = ["public", "private"] ) ),
   ],
   sockets = [ ( name = "http", address = "127.0.0.1:0", http = (), service = "edge" ) ],
+  extensions = [ ( modules = [ ( name = "farmgate-test:limiter", internal = true, esModule = {limiter} ) ] ) ],
 );
 
 const edge :Workerd.Worker = (
@@ -136,6 +158,7 @@ const edge :Workerd.Worker = (
 );
 "#,
         date = compatibility_date(bundle),
+        limiter = json!(LIMITER),
     )
 }
 

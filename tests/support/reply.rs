@@ -105,6 +105,15 @@ impl Reply {
         body
     }
 
+    /// That it was one request too many; the seconds after which to come again.
+    #[track_caller]
+    pub fn is_limited(&self) -> u64 {
+        self.fails_with(Problem::RateLimited);
+        let seconds = self.header("retry-after").parse().unwrap_or(0);
+        assert!(seconds >= 1, "{}: Retry-After {:?}", self.asked, self.header("retry-after"));
+        seconds
+    }
+
     /// That it was refused because of exactly these fields.
     #[track_caller]
     pub fn refuses_fields(&self, fields: &[&str]) {

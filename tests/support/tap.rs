@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use farmgate_shared::edge_auth::EdgeKey;
 use tokio::sync::watch;
@@ -55,6 +55,8 @@ struct Inside {
     http: reqwest::Client,
     target: Mutex<Option<Caller>>,
     seen: Mutex<Vec<Seen>>,
+    /// Headers that are added to every reply on its way back.
+    adornment: Mutex<Vec<(&'static str, &'static str)>>,
     line: watch::Receiver<Line>,
 }
 
@@ -68,6 +70,7 @@ impl Tap {
             http: http_client(),
             target: Mutex::default(),
             seen: Mutex::default(),
+            adornment: Mutex::default(),
             line: line.subscribe(),
         });
         let router = Router::new().fallback(pass).with_state(shared.clone());
@@ -87,6 +90,11 @@ impl Tap {
     /// From now on requests go to `origin`, signed as the edge signs.
     pub fn lead_to_signed(&self, origin: &str, key: EdgeKey) {
         *locked(&self.shared.target) = Some(Caller::edge(origin, key));
+    }
+
+    /// From now on replies carry these headers as well, as if the origin had sent them.
+    pub fn adorn(&self, headers: &[(&'static str, &'static str)]) {
+        *locked(&self.shared.adornment) = headers.to_vec();
     }
 
     pub fn set(&self, line: Line) {
@@ -150,6 +158,9 @@ async fn pass(State(tap): State<Arc<Inside>>, request: Request) -> Response {
         if !["connection", "content-length", "transfer-encoding"].contains(&name.as_str()) {
             response.headers_mut().append(name, value.clone());
         }
+    }
+    for (name, value) in locked(&tap.adornment).iter() {
+        response.headers_mut().insert(*name, HeaderValue::from_static(value));
     }
     response
 }
