@@ -9,7 +9,10 @@ use axum::{Json, Router};
 use http::StatusCode;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, Object, Ref, Type};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -44,9 +47,32 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(payments::router())
 }
 
-/// The OpenAPI document of the routes below.
+/// The OpenAPI document of the routes below. The limits stand before all of them, so they are added here once.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    api().split_for_parts().1
+    let mut openapi = api().split_for_parts().1;
+    for (path, item) in &mut openapi.paths.paths {
+        if path.starts_with("/api/payments/wechat/") {
+            continue; // WeChat has no limit
+        }
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            operation.responses.responses.insert("429".to_owned(), too_many_requests().into());
+        }
+    }
+    openapi
+}
+
+fn too_many_requests() -> Response {
+    let seconds = Object::with_type(Type::Integer);
+    let retry_after = HeaderBuilder::new()
+        .schema(Some(seconds))
+        .description(Some("seconds after which to come again"))
+        .build();
+    ResponseBuilder::new()
+        .description("rate_limited")
+        .header("Retry-After", retry_after)
+        .content("application/json", Content::new(Some(Ref::from_schema_name("ProblemBody"))))
+        .build()
 }
 
 /// The whole service.

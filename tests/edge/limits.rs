@@ -73,7 +73,8 @@ async fn logins_from_one_address_have_a_limit_of_their_own() {
 async fn notifications_and_questions_of_a_browser_are_never_counted() {
     let shop = shop(&[("LOCAL_LIMIT_ADDRESS", "1/h burst 2"), PROXY]).await;
     for _ in 0..8 {
-        let forged = from(&shop.phone, "203.0.113.1", Call::post("/api/payments/wechat/notify", &json!({}))).await;
+        let forged =
+            from(&shop.phone, "203.0.113.1", Call::post("/api/payments/wechat/notify", &json!({}))).await;
         assert_eq!((forged.status, forged.json()["code"].as_str()), (401, Some("FAIL")));
         let options = Call::new(reqwest::Method::OPTIONS, "/api/orders");
         assert_eq!(from(&shop.phone, "203.0.113.1", options).await.status, 204);
@@ -97,7 +98,13 @@ async fn each_of_the_hosts_limiters_counts_what_is_its_own() {
     let mut shop = shop(&[PROXY]).await;
     let shopper = shop.shopper("小王").await;
     let id = shopper.id.to_string();
-    shop.restart_edge(&[("LIMIT_USER", &id), ("LIMIT_LOGIN", "203.0.113.9"), ("LIMIT_ADDRESS", "none"), PROXY]).await;
+    shop.restart_edge(&[
+        ("LIMIT_USER", &id),
+        ("LIMIT_LOGIN", "203.0.113.9"),
+        ("LIMIT_ADDRESS", "none"),
+        PROXY,
+    ])
+    .await;
     let phone = shopper.through(&shop.phone).api;
     phone.get("/api/user/info").await.is_limited();
     shop.shopper("小李").await.api.get("/api/user/info").await.data();
