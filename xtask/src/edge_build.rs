@@ -2,10 +2,12 @@
 //! so that `wrangler`, which calls this before it bundles, starts at once.
 
 use crate::context::Context;
+use crate::edge_bundle;
 use crate::process;
 use crate::progress::Step;
 use crate::provision::{self, EdgeTools, npm::short_hash};
 use anyhow::{Context as _, Result, bail};
+use clap::Args;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::ffi::OsString;
@@ -20,10 +22,22 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 const WASM: &str = "farmgate_edge_bg.wasm";
 const STAMP: &str = ".inputs";
 
+#[derive(Debug, Args)]
+pub struct EdgeBuildArgs {
+    /// Also put all that a self-hosted edge needs, workerd included, into this folder
+    #[arg(long)]
+    bundle: Option<PathBuf>,
+}
+
 /// `cargo xtask edge-build`.
-pub fn run(context: &Context) -> Result<ExitCode> {
+pub fn run(context: &Context, args: &EdgeBuildArgs) -> Result<ExitCode> {
     let tools = provision::edge_tools(context)?;
     build(context, &tools)?;
+    if let Some(folder) = &args.bundle {
+        let step = context.progress.step("bundle");
+        edge_bundle::copy(&context.root, &tools.npm.workerd()?, folder)?;
+        step.done(folder.display().to_string());
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -44,6 +58,7 @@ pub fn build(context: &Context, tools: &EdgeTools) -> Result<()> {
     if size > MOST_BYTES {
         bail!("the edge is too large: {shown}; the limit is {} KiB compressed", MOST_BYTES / 1024);
     }
+    edge_bundle::write_modules(&context.root)?;
     if same {
         step.done(format!("unchanged, {shown}"));
     } else {

@@ -7,6 +7,9 @@ mod context;
 mod demo;
 mod down;
 mod edge_build;
+mod edge_bundle;
+mod edge_deploy;
+mod edge_host;
 mod endpoints;
 mod fleet;
 mod identity;
@@ -49,7 +52,7 @@ enum Command {
     #[command(subcommand)]
     Bench(bench::BenchCommand),
     /// Build the edge's Wasm into edge/build (quick when nothing changed)
-    EdgeBuild,
+    EdgeBuild(edge_build::EdgeBuildArgs),
     /// Fetch everything that `up` and `test` need, and start nothing
     Fetch,
 }
@@ -73,7 +76,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Trials(args) => test::run_trials(&Context::open()?, &args),
         Command::Demo(args) => demo::run(&Context::open()?, &args),
         Command::Bench(command) => bench::run(&Context::open()?, &command),
-        Command::EdgeBuild => edge_build::run(&Context::open()?),
+        Command::EdgeBuild(args) => edge_build::run(&Context::open()?, &args),
         Command::Fetch => provision::run(&Context::open()?),
     }
 }

@@ -3,6 +3,7 @@
 //! worker, edge.
 
 use crate::context::Context;
+use crate::edge_host::{self, EdgeHost};
 use crate::endpoints::{Demo, Endpoints};
 use crate::fleet::Fleet;
 use crate::net;
@@ -113,7 +114,13 @@ pub fn start_servers(
 }
 
 /// Starts the whole shop and writes `endpoints.json` once all of it is healthy.
-pub fn start(context: &Context, fleet: &mut Fleet, parts: &Parts, programs: &Programs) -> Result<Endpoints> {
+pub fn start(
+    context: &Context,
+    fleet: &mut Fleet,
+    parts: &Parts,
+    programs: &Programs,
+    edge_host: EdgeHost,
+) -> Result<Endpoints> {
     let mut ports = Ports::default();
     let servers = ServerPorts { mysql: ports.choose(MYSQL_PORT)?, redis: ports.choose(REDIS_PORT)? };
     let (sim, origin) = (ports.choose(SIM_PORT)?, ports.choose(ORIGIN_PORT)?);
@@ -161,7 +168,8 @@ pub fn start(context: &Context, fleet: &mut Fleet, parts: &Parts, programs: &Pro
     )?;
     start_worker(context, fleet, origin_command("worker"))?;
 
-    let command = wrangler(context, parts, &local(origin), &secrets, edge, inspector)?;
+    let place = edge_host::Place { origin: &local(origin), secrets: &secrets, port: edge, inspector };
+    let command = edge_host::command(context, &parts.edge.npm, edge_host, &place)?;
     serve(context, fleet, command, "edge", &format!("{}/healthz", local(edge)), EDGE_LIMIT)?;
     check_whole_way(context, fleet, &local(edge))?;
 
@@ -245,39 +253,6 @@ fn origin_settings(
     ];
     settings.extend(more.map(|(name, value)| (format!("FARMGATE_{name}"), value)));
     Ok(settings)
-}
-
-fn wrangler(
-    context: &Context,
-    parts: &Parts,
-    origin: &str,
-    secrets: &Path,
-    port: u16,
-    inspector: u16,
-) -> Result<Command> {
-    // One file for all bindings, so that none shows in the list of processes.
-    let mut bindings = format!("ORIGIN_URL={origin}\n");
-    for (name, value) in read_env(&secrets.join("edge.env"))? {
-        bindings.push_str(&format!("{name}={value}\n"));
-    }
-    let file = secrets.join("edge.dev.env");
-    std::fs::write(&file, bindings)?;
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
-
-    let home = context.state.join("wrangler");
-    std::fs::create_dir_all(&home)?;
-    let mut command = context.command(parts.edge.npm.bin.join("wrangler"));
-    // Named in full: wrangler would else prefer a parent folder's configuration.
-    command.arg("dev").arg("--config").arg(context.root.join("wrangler.toml"));
-    command.args(["--local", "--ip", "127.0.0.1", "--port", &port.to_string()]);
-    command.args(["--inspector-ip", "127.0.0.1", "--inspector-port", &inspector.to_string()]);
-    command.arg("--persist-to").arg(home.join("state"));
-    command.arg("--env-file").arg(&file).arg("--show-interactive-dev-session=false");
-    command.env("WRANGLER_SEND_METRICS", "false").env("CLOUDFLARE_CF_FETCH_ENABLED", "false");
-    // wrangler.toml has it call `cargo xtask edge-build`.
-    Context::pass_settings(&mut command);
-    command.env("XDG_CONFIG_HOME", &home).env("CI", "true").env("NO_COLOR", "1");
-    Ok(command)
 }
 
 /// `NAME=value` lines; blank ones and comments aside.

@@ -3,7 +3,7 @@
 
 use crate::cache::remove_dir;
 use crate::context::Context;
-use crate::edge_build;
+use crate::edge_host::EdgeHost;
 use crate::fleet::Fleet;
 use crate::ports::Ports;
 use crate::process;
@@ -12,6 +12,7 @@ use crate::provision::mysql::Durability;
 use crate::provision::{self, Parts};
 use crate::stack::{self, Programs, SHOP_PACKAGES, ServerPorts};
 use crate::{down, run_file, test_servers};
+use crate::{edge_build, edge_deploy};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use std::ffi::OsString;
@@ -122,9 +123,11 @@ impl Checks<'_> {
         let unit = [&["test", "--locked"], &SHOP_PACKAGES[..], &["--lib", "--bins"]].concat();
         self.tests("unit tests", &unit, &[])?;
         self.build(&parts)?;
+        self.timed("edge deploy, rehearsed", |context| edge_deploy::rehearse(context, &parts.edge.npm))?;
         self.integration(fleet, &parts, &[], &[])?;
         fleet.stop_all();
-        self.demo_flow()
+        self.demo_flow("demo flow", EdgeHost::Wrangler)?;
+        self.demo_flow("demo flow on workerd", EdgeHost::Workerd)
     }
 
     fn integration_alone(
@@ -166,12 +169,12 @@ impl Checks<'_> {
     }
 
     /// `up --detach`, `demo`, `down`, as a developer types them, on free ports and with data of its own.
-    fn demo_flow(&mut self) -> Result<()> {
+    fn demo_flow(&mut self, name: &'static str, edge: EdgeHost) -> Result<()> {
         let shop = self.context.state.join("shop");
         down::stop_shop(&shop)?;
         remove_dir(&shop)?;
-        let result = self.timed("demo flow", |context| {
-            for arguments in [&["up", "--detach"][..], &["demo"], &["down"]] {
+        let result = self.timed(name, |context| {
+            for arguments in [&["up", "--detach", "--edge", edge.name()][..], &["demo"], &["down"]] {
                 let mut command = context.command("cargo");
                 command.arg("xtask").args(arguments);
                 Context::pass_settings(&mut command);

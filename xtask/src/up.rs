@@ -2,6 +2,7 @@
 
 use crate::cache::remove_dir;
 use crate::context::Context;
+use crate::edge_host::EdgeHost;
 use crate::endpoints::Endpoints;
 use crate::fleet::Fleet;
 use crate::identity::Identity;
@@ -10,7 +11,7 @@ use crate::run_file::{RunFile, take_lock};
 use crate::stack::{self, Programs};
 use crate::{edge_build, net, process};
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -39,11 +40,6 @@ pub struct UpArgs {
     /// The background half of --detach
     #[arg(long, hide = true)]
     supervise: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum EdgeHost {
-    Wrangler,
 }
 
 pub fn run(args: &UpArgs) -> Result<ExitCode> {
@@ -77,7 +73,7 @@ fn supervise(context: &Context, args: &UpArgs, mut fleet: Fleet) -> Result<ExitC
     let parts = provision::all(context, || Programs::build(context))?;
     edge_build::build(context, &parts.edge)?;
     let programs = Programs::locate(context)?;
-    let endpoints = stack::start(context, &mut fleet, &parts, &programs)?;
+    let endpoints = stack::start(context, &mut fleet, &parts, &programs, args.edge)?;
     let took = crate::progress::seconds(started.elapsed());
     let how = if args.supervise { "stop it with: cargo xtask down" } else { "stop it with Ctrl-C" };
     context.progress.say(format!("\nThe shop is up ({took}).\n{}\n{how}", endpoints.describe()));
@@ -135,7 +131,7 @@ fn detach(context: &Context, args: &UpArgs) -> Result<ExitCode> {
     let log = context.log("up")?;
     let out = File::create(&log)?;
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["up", "--supervise"]);
+    command.args(["up", "--supervise", "--edge", args.edge.name()]);
     if args.fresh {
         command.arg("--fresh");
     }
