@@ -54,6 +54,8 @@ pub struct Connection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply<'a> {
     pub status: u16,
+    /// The status line and the header lines, as they came.
+    pub head: &'a [u8],
     pub body: &'a [u8],
 }
 
@@ -82,7 +84,12 @@ impl Connection {
         let Ok(head) = timeout(PATIENCE, self.exchange(request)).await else { return Err(HttpError::Silent) };
         let head = head?;
         let body = self.buffer.get(head.length..head.length + head.body_length);
-        Ok(Reply { status: head.status, body: body.ok_or(HttpError::Malformed)? })
+        let lines = self.buffer.get(..head.length);
+        Ok(Reply {
+            status: head.status,
+            head: lines.ok_or(HttpError::Malformed)?,
+            body: body.ok_or(HttpError::Malformed)?,
+        })
     }
 
     async fn exchange(&mut self, request: &[u8]) -> Result<Head, HttpError> {

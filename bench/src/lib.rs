@@ -5,22 +5,30 @@
 
 pub mod audit;
 pub mod bare;
+pub mod catalog;
 pub mod commit;
 pub mod contest;
+pub mod edge;
 pub mod fsyncs;
 pub mod http;
 pub mod load;
+pub mod names;
 pub mod order;
 pub mod oversell;
 pub mod peer;
 pub mod plan;
 pub mod procs;
+pub mod produce;
 pub mod ratios;
+pub mod reads;
+pub mod reads_report;
 pub mod reconcile;
 pub mod report;
+pub mod search;
 pub mod shop;
 pub mod stats;
 pub mod storm;
+pub mod stub;
 pub mod target;
 
 use std::sync::LazyLock;

@@ -1,16 +1,18 @@
 //! What `cargo xtask bench` runs between starting the servers and stopping them.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use farmgate_bench::edge::{self, EdgePlan};
 use farmgate_bench::plan::Plan;
-use farmgate_bench::{commit, order, peer, shop, storm};
+use farmgate_bench::{catalog, commit, order, peer, search, shop, storm, stub};
 use serde::Serialize;
 
 #[derive(Debug, Parser)]
-#[command(about = "Measures orders; started by `cargo xtask bench`")]
+#[command(about = "Measures orders and reads; started by `cargo xtask bench`")]
 struct Cli {
     /// Where everything answers, and which process is which
     #[arg(long, global = true, default_value = "plan.json")]
@@ -23,6 +25,46 @@ struct Cli {
 enum Command {
     /// Fills the schemas, before any server but MySQL and Redis is started
     Prepare,
+    /// The same for `catalog`
+    PrepareCatalog,
+    /// The same for `search`
+    PrepareSearch,
+    /// Serves a stub of the origin to the edges that are measured
+    Stub {
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// Writes down what an edge answers, for the constant workers
+    EdgeCapture {
+        #[arg(long)]
+        edge: SocketAddr,
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Measures the edge beside workers in JavaScript
+    Edge {
+        #[command(flatten)]
+        options: edge::Options,
+        /// Where the JSON goes
+        #[arg(long)]
+        json: PathBuf,
+    },
+    /// Measures reads of the catalogue at the origin beside a constant and the seed's design
+    Catalog {
+        #[command(flatten)]
+        options: catalog::Options,
+        /// Where the JSON goes
+        #[arg(long)]
+        json: PathBuf,
+    },
+    /// Measures searches in a million names beside `LIKE`
+    Search {
+        #[command(flatten)]
+        options: search::Options,
+        /// Where the JSON goes
+        #[arg(long)]
+        json: PathBuf,
+    },
     /// Measures the origin beside its peers
     Order {
         #[command(flatten)]
@@ -54,20 +96,54 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<ExitCode> {
-    let plan = Plan::read(&cli.plan)?;
+    let plan = || Plan::read(&cli.plan);
     match cli.command {
         Command::Prepare => {
-            prepare(&plan).await?;
+            prepare(&plan()?).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::PrepareCatalog => {
+            catalog::prepare(&plan()?).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::PrepareSearch => {
+            search::prepare(&plan()?).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Stub { listen } => {
+            stub::serve(listen).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::EdgeCapture { edge, out } => {
+            edge::capture(edge, &out).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Edge { options, json } => {
+            let report = edge::run(&EdgePlan::read(&cli.plan)?, &options).await?;
+            keep(&json, &report)?;
+            println!("{}", report.text());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Catalog { options, json } => {
+            let report = catalog::run(&plan()?, &options).await?;
+            keep(&json, &report)?;
+            println!("{}", report.text());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Search { options, json } => {
+            let report = search::run(&plan()?, options).await?;
+            keep(&json, &report)?;
+            println!("{}", report.text());
             Ok(ExitCode::SUCCESS)
         }
         Command::Order { options, json } => {
-            let report = order::run(&plan, &options).await?;
+            let report = order::run(&plan()?, &options).await?;
             keep(&json, &report)?;
             println!("{}", report.text());
             Ok(ExitCode::SUCCESS)
         }
         Command::Storm { options, json } => {
-            let report = storm::run(&plan, options).await?;
+            let report = storm::run(&plan()?, options).await?;
             keep(&json, &report)?;
             println!("{}", report.text());
             Ok(if report.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

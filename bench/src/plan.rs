@@ -14,6 +14,9 @@ pub struct Plan {
     pub mysql_url: String,
     pub redis_url: String,
     pub origin: Origin,
+    /// More origins beside it, each on a database of its own.
+    #[serde(default)]
+    pub others: BTreeMap<String, Other>,
     /// By mode, `seed` and `repaired`; none for the storm.
     pub peers: BTreeMap<String, Peer>,
     /// Process ids by name; what is a tree is named by its root.
@@ -32,6 +35,13 @@ pub struct Origin {
     pub keys: PathBuf,
     /// Its environment, for `farmgate-origin reconcile`.
     pub settings: BTreeMap<String, String>,
+}
+
+/// An origin with the same keys and settings as the first, on another database.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Other {
+    pub address: SocketAddr,
+    pub database: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]

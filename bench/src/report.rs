@@ -74,7 +74,9 @@ pub fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
-fn number(value: Option<f64>, digits: usize) -> String {
+/// With so many digits; a dash for what was not measured.
+#[must_use]
+pub fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
 }
 
@@ -108,7 +110,7 @@ impl Report {
             text.push_str(&self.reconcile.report);
         }
         text.push('\n');
-        text.push_str(&table(&self.ratio_rows()));
+        text.push_str(&table(&ratio_rows(&self.ratios)));
         text
     }
 
@@ -159,26 +161,28 @@ impl Report {
         }
         rows
     }
+}
 
-    fn ratio_rows(&self) -> Vec<Vec<String>> {
-        let mut rows = vec![["ratio", "value", "goal", ""].map(str::to_owned).to_vec()];
-        for ratio in &self.ratios {
-            let sign = if ratio.sense == Sense::AtLeast { "≥" } else { "≤" };
-            let met = match ratio.met() {
-                Some(true) => "met",
-                Some(false) => "missed",
-                None if ratio.goal.is_some() => "not measured",
-                None => "",
-            };
-            rows.push(vec![
-                ratio.what.to_owned(),
-                number(ratio.value, 3),
-                ratio.goal.map_or_else(|| "-".to_owned(), |goal| format!("{sign} {goal}")),
-                met.to_owned(),
-            ]);
-        }
-        rows
+/// A ratio a line, with its goal and whether it is met.
+#[must_use]
+pub fn ratio_rows(ratios: &[Ratio]) -> Vec<Vec<String>> {
+    let mut rows = vec![["ratio", "value", "goal", ""].map(str::to_owned).to_vec()];
+    for ratio in ratios {
+        let sign = if ratio.sense == Sense::AtLeast { "≥" } else { "≤" };
+        let met = match ratio.met() {
+            Some(true) => "met",
+            Some(false) => "missed",
+            None if ratio.goal.is_some() => "not measured",
+            None => "",
+        };
+        rows.push(vec![
+            ratio.what.to_owned(),
+            number(ratio.value, 3),
+            ratio.goal.map_or_else(|| "-".to_owned(), |goal| format!("{sign} {goal}")),
+            met.to_owned(),
+        ]);
     }
+    rows
 }
 
 #[cfg(test)]

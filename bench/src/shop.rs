@@ -44,6 +44,14 @@ pub fn stocked() -> Vec<(i64, i64)> {
 /// # Errors
 /// When MySQL or the origin refuses.
 pub async fn make(plan: &Plan, database: &str) -> Result<()> {
+    fill(&make_empty(plan, database).await?).await
+}
+
+/// Makes a database anew and has the origin bring its schema there; its URL.
+///
+/// # Errors
+/// When MySQL or the origin refuses.
+pub async fn make_empty(plan: &Plan, database: &str) -> Result<String> {
     let mut connection = MySqlConnection::connect(&plan.mysql_url).await?;
     for statement in [
         format!("DROP DATABASE IF EXISTS {database}"),
@@ -57,7 +65,7 @@ pub async fn make(plan: &Plan, database: &str) -> Result<()> {
     migrate.arg("migrate").envs(&plan.origin.settings).env("FARMGATE_MYSQL__URL", &url);
     let status = migrate.status().with_context(|| format!("cannot run {}", plan.origin.program.display()))?;
     ensure!(status.success(), "farmgate-origin migrate failed ({status})");
-    fill(&url).await
+    Ok(url)
 }
 
 async fn fill(url: &str) -> Result<()> {

@@ -45,6 +45,14 @@ pub struct Shopper {
     token: String,
 }
 
+impl Shopper {
+    /// Their access token.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+}
+
 /// One server and the shoppers it knows.
 #[derive(Debug)]
 pub struct Target {
@@ -230,7 +238,7 @@ impl Outcome {
     }
 }
 
-fn unix_seconds() -> u64 {
+pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 

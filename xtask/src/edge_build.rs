@@ -41,7 +41,15 @@ pub fn run(context: &Context, args: &EdgeBuildArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn build(context: &Context, tools: &EdgeTools) -> Result<()> {
+/// How large the Wasm file is.
+#[derive(Debug, Clone, Copy)]
+pub struct WasmSize {
+    pub bytes: usize,
+    /// By gzip, as Cloudflare counts.
+    pub compressed: usize,
+}
+
+pub fn build(context: &Context, tools: &EdgeTools) -> Result<WasmSize> {
     let step = context.progress.step("edge");
     let out = context.root.join("edge/build");
     // Two clones share the cache but not the output: the lock is this checkout's own.
@@ -65,7 +73,7 @@ pub fn build(context: &Context, tools: &EdgeTools) -> Result<()> {
         std::fs::write(out.join(STAMP), inputs)?;
         step.done(shown);
     }
-    Ok(())
+    Ok(WasmSize { bytes: wasm.len(), compressed: size })
 }
 
 fn wasm_pack(context: &Context, tools: &EdgeTools, step: &Step) -> Result<()> {

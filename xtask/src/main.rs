@@ -48,7 +48,7 @@ enum Command {
     Trials(test::TrialsArgs),
     /// Walk a shopper's whole way through the running shop
     Demo(demo::DemoArgs),
-    /// Measure orders beside the seed's design, or storm one SKU
+    /// Measure orders, reads and searches beside their peers, or storm one SKU
     #[command(subcommand)]
     Bench(bench::BenchCommand),
     /// Build the edge's Wasm into edge/build (quick when nothing changed)

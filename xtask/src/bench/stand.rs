@@ -19,11 +19,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-const TOOL_LIMIT: Duration = Duration::from_secs(5 * 60);
-const READY_LIMIT: Duration = Duration::from_secs(60);
+/// Also for a million rows, written durably and loaded by the origin.
+const TOOL_LIMIT: Duration = Duration::from_secs(10 * 60);
+const READY_LIMIT: Duration = Duration::from_secs(3 * 60);
 const GRACE: Duration = Duration::from_secs(15);
-
-const PEERS: [&str; 2] = ["seed", "repaired"];
 
 /// Everything that is started, with what the `bench` program must know of it.
 pub struct Stand<'a> {
@@ -34,8 +33,12 @@ pub struct Stand<'a> {
     redis_url: String,
     origin_port: u16,
     settings: BTreeMap<String, String>,
+    /// More origins, by name, each with its port and database.
+    others: BTreeMap<&'static str, (u16, String)>,
     peers: BTreeMap<&'static str, PeerPlan>,
 }
+
+const MYSQL_URL: &str = "FARMGATE_MYSQL__URL";
 
 struct PeerPlan {
     port: u16,
@@ -90,14 +93,20 @@ impl<'a> Stand<'a> {
             }
         }
         let bench = path("bench");
-        let peers = BTreeMap::new();
-        Ok(Self { context, programs, bench, mysql_url, redis_url, origin_port, settings, peers })
+        let (others, peers) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { context, programs, bench, mysql_url, redis_url, origin_port, settings, others, peers })
     }
 
-    /// Has the peers take part.
-    pub fn peers(&mut self, processes: u32) -> Result<()> {
+    /// Has one more origin take part, on a database of its own.
+    pub fn other(&mut self, name: &'static str, database: &str) -> Result<()> {
+        self.others.insert(name, (Ports::default().choose(0)?, database.to_owned()));
+        Ok(())
+    }
+
+    /// Has these peers take part.
+    pub fn peers(&mut self, modes: &[&'static str], processes: u32) -> Result<()> {
         let mut ports = Ports::default();
-        for mode in PEERS {
+        for &mode in modes {
             let (port, database) = (ports.choose(0)?, format!("peer_{mode}"));
             let (prefix, secret) =
                 (format!("peer-{mode}:"), format!("bench-only-{mode}-{}", std::process::id()));
@@ -106,15 +115,28 @@ impl<'a> Stand<'a> {
         Ok(())
     }
 
-    /// The schemas first: the worker builds the stock gate from them, and the origin finds it ready.
-    pub fn start(&self, fleet: &mut Fleet, peer: &Peer) -> Result<()> {
+    /// The schemas first, by this command of the `bench` program: the worker builds the stock gate from them, and the
+    /// origin finds it ready.
+    pub fn start(&self, fleet: &mut Fleet, peer: &Peer, prepare: &str) -> Result<()> {
         let plan = self.write_plan(fleet)?;
-        let mut prepare = self.context.command(&self.bench);
-        prepare.arg("--plan").arg(plan).arg("prepare");
-        self.tool(prepare, "shops to measure")?;
-        stack::start_worker(self.context, fleet, self.origin("worker"))?;
+        let mut command = self.context.command(&self.bench);
+        command.arg("--plan").arg(plan).arg(prepare);
+        self.tool(command, "shops to measure")?;
+        // It has nothing to do where nobody orders.
+        if prepare == "prepare" {
+            stack::start_worker(self.context, fleet, self.origin("worker"))?;
+        }
         let ready = format!("http://127.0.0.1:{}/readyz", self.origin_port);
         stack::serve(self.context, fleet, self.origin("serve"), "origin", &ready, READY_LIMIT)?;
+        for (name, (port, database)) in &self.others {
+            let url = self.settings.get(MYSQL_URL).map(String::as_str).unwrap_or_default();
+            let mut command = self.origin("serve");
+            command.env(MYSQL_URL, on_database(url, database)?);
+            command.env("FARMGATE_HTTP__LISTEN", format!("127.0.0.1:{port}"));
+            command.env("FARMGATE_REDIS__PREFIX", name);
+            let ready = format!("http://127.0.0.1:{port}/readyz");
+            stack::serve(self.context, fleet, command, name, &ready, READY_LIMIT)?;
+        }
         for (mode, plan) in &self.peers {
             self.start_peer(fleet, peer, mode, plan)?;
         }
@@ -164,7 +186,8 @@ impl<'a> Stand<'a> {
     pub fn write_plan(&self, fleet: &mut Fleet) -> Result<PathBuf> {
         let local = |port: u16| format!("127.0.0.1:{port}");
         let mut processes = BTreeMap::new();
-        for name in ["mysql", "redis", "origin", "worker", "express-seed", "express-repaired"] {
+        let known = ["mysql", "redis", "origin", "worker", "express-seed", "express-repaired"];
+        for name in known.into_iter().chain(self.others.keys().copied()) {
             if let Some(process) = fleet.get(name) {
                 let identity = process.identity().ok_or_else(|| anyhow!("{name} has ended"))?;
                 processes.insert(name, identity.pid);
@@ -176,7 +199,13 @@ impl<'a> Stand<'a> {
         };
         let peers: BTreeMap<&str, Value> =
             self.peers.iter().map(|(mode, plan)| (*mode, peer(plan))).collect();
+        let others: BTreeMap<&str, Value> = self
+            .others
+            .iter()
+            .map(|(name, (port, database))| (*name, json!({"address": local(*port), "database": database})))
+            .collect();
         let plan = json!({
+            "others": others,
             "mysql_url": self.mysql_url,
             "redis_url": self.redis_url,
             "mysql_connections": MYSQL_CONNECTIONS,
@@ -193,5 +222,28 @@ impl<'a> Stand<'a> {
         let path = self.context.state.join("keys/plan.json");
         write_whole(&path, &serde_json::to_vec_pretty(&plan)?)?;
         Ok(path)
+    }
+}
+
+/// The same server and options, another database.
+fn on_database(url: &str, database: &str) -> Result<String> {
+    let (whole, options) =
+        url.split_once('?').map_or((url, String::new()), |(url, o)| (url, format!("?{o}")));
+    let (server, _) = whole.rsplit_once('/').ok_or_else(|| anyhow!("{MYSQL_URL} names no database"))?;
+    Ok(format!("{server}/{database}{options}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::on_database;
+
+    #[test]
+    fn another_database_keeps_server_and_options() {
+        let url = |text| on_database(text, "other").unwrap();
+        assert_eq!(
+            url("mysql://root@h:1/farmgate?ssl-mode=disabled"),
+            "mysql://root@h:1/other?ssl-mode=disabled"
+        );
+        assert_eq!(url("mysql://root@h:1/farmgate"), "mysql://root@h:1/other");
     }
 }
