@@ -1,5 +1,5 @@
 # The edge on a self-hosted workerd: the same worker as on Cloudflare, in its production configuration. `cargo xtask up
-# --edge=workerd` and the tests run this very file. README.md beside it says how to build, start and front it.
+# --edge=workerd` runs this very file. README.md beside it says how to build, start and front it.
 #
 #   workerd serve edge.capnp                                        listens on 127.0.0.1:8787
 #   workerd serve edge.capnp --socket-addr=http=0.0.0.0:8787        in a container, where only nginx can reach it
@@ -38,5 +38,10 @@ const edge :Workerd.Worker = (
     ( name = "ORIGIN_TIMEOUT_MS", fromEnvironment = "ORIGIN_TIMEOUT_MS" ),
     # Sites whose pages may call the shop from a browser, with commas.
     ( name = "CORS_ORIGINS", fromEnvironment = "CORS_ORIGINS" ),
+    # How much one address, one shopper and one address that logs in may ask of one process, "<requests>/<s|min|h> burst
+    # <at once>". workerd has no limiter that counts for several; the origin does.
+    ( name = "LOCAL_LIMIT_ADDRESS", fromEnvironment = "LOCAL_LIMIT_ADDRESS" ),
+    ( name = "LOCAL_LIMIT_USER", fromEnvironment = "LOCAL_LIMIT_USER" ),
+    ( name = "LOCAL_LIMIT_LOGIN", fromEnvironment = "LOCAL_LIMIT_LOGIN" ),
   ],
 );

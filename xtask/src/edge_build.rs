@@ -41,7 +41,7 @@ pub fn run(context: &Context, args: &EdgeBuildArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// How large the Wasm file is.
+/// How large the built Wasm file is.
 #[derive(Debug, Clone, Copy)]
 pub struct WasmSize {
     pub bytes: usize,
@@ -49,7 +49,20 @@ pub struct WasmSize {
     pub compressed: usize,
 }
 
-pub fn build(context: &Context, tools: &EdgeTools) -> Result<WasmSize> {
+impl WasmSize {
+    pub fn read(root: &Path) -> Result<Self> {
+        let wasm = std::fs::read(root.join("edge/build").join(WASM)).context("the edge is not built")?;
+        Ok(Self { bytes: wasm.len(), compressed: compressed_size(&wasm)? })
+    }
+}
+
+/// The worker, and the list of its modules for a workerd of one's own.
+pub fn build(context: &Context, tools: &EdgeTools) -> Result<()> {
+    build_wasm(context, tools)?;
+    edge_bundle::write_modules(&context.root)
+}
+
+fn build_wasm(context: &Context, tools: &EdgeTools) -> Result<()> {
     let step = context.progress.step("edge");
     let out = context.root.join("edge/build");
     // Two clones share the cache but not the output: the lock is this checkout's own.
@@ -66,14 +79,13 @@ pub fn build(context: &Context, tools: &EdgeTools) -> Result<WasmSize> {
     if size > MOST_BYTES {
         bail!("the edge is too large: {shown}; the limit is {} KiB compressed", MOST_BYTES / 1024);
     }
-    edge_bundle::write_modules(&context.root)?;
     if same {
         step.done(format!("unchanged, {shown}"));
     } else {
         std::fs::write(out.join(STAMP), inputs)?;
         step.done(shown);
     }
-    Ok(WasmSize { bytes: wasm.len(), compressed: size })
+    Ok(())
 }
 
 fn wasm_pack(context: &Context, tools: &EdgeTools, step: &Step) -> Result<()> {

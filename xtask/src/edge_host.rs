@@ -13,6 +13,9 @@ use std::process::Command;
 /// The configuration of a self-hosted edge, below the checkout.
 pub const CONFIGURATION: &str = "deploy/edge/edge.capnp";
 
+/// What an isolate counts by where its host has no limiters. Cloudflare has, so wrangler.toml does without.
+pub const LOCAL_LIMITS: [&str; 3] = ["LOCAL_LIMIT_ADDRESS", "LOCAL_LIMIT_USER", "LOCAL_LIMIT_LOGIN"];
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum EdgeHost {
     /// `wrangler dev`, as on Cloudflare
@@ -120,7 +123,7 @@ fn variables(configuration: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::variables;
+    use super::{LOCAL_LIMITS, variables};
     use std::collections::BTreeSet;
 
     const CAPNP: &str = include_str!("../../deploy/edge/edge.capnp");
@@ -145,8 +148,25 @@ mod tests {
         for environment in ["dev", "staging", "production"] {
             assert_eq!(vars(&format!("env.{environment}.vars")), expected, "{environment}");
         }
-        expected.extend(SECRETS.map(str::to_owned));
+        expected.extend(SECRETS.into_iter().chain(LOCAL_LIMITS).map(str::to_owned));
         assert_eq!(variables(CAPNP).into_iter().collect::<BTreeSet<_>>(), expected);
+    }
+
+    #[test]
+    fn each_environment_has_limiters_of_its_own() {
+        let mut namespaces = BTreeSet::new();
+        for environment in ["dev", "staging", "production"] {
+            let heading = format!("[[env.{environment}.ratelimits]]\n");
+            let tables: Vec<&str> = WRANGLER.split(heading.as_str()).skip(1).collect();
+            let value = |table: &&str, name: &str| {
+                let line = table.lines().find_map(|line| line.strip_prefix(name));
+                line.and_then(|line| line.split('"').nth(1)).map(str::to_owned).unwrap()
+            };
+            let names: Vec<String> = tables.iter().map(|table| value(table, "name = ")).collect();
+            assert_eq!(names, ["LIMIT_ADDRESS", "LIMIT_USER", "LIMIT_LOGIN"], "{environment}");
+            namespaces.extend(tables.iter().map(|table| value(table, "namespace_id = ")));
+        }
+        assert_eq!(namespaces.len(), 9);
     }
 
     #[test]

@@ -144,8 +144,7 @@ impl Checks<'_> {
 
     fn build(&mut self, parts: &Parts) -> Result<()> {
         self.timed("build", Programs::build)?;
-        self.timed("edge build", |context| edge_build::build(context, &parts.edge))?;
-        Ok(())
+        self.timed("edge build", |context| edge_build::build(context, &parts.edge))
     }
 
     fn integration(

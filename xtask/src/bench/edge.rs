@@ -3,7 +3,7 @@
 
 use super::{ReadArgs, bench_command, build, finish};
 use crate::context::Context;
-use crate::edge_build;
+use crate::edge_build::{self, WasmSize};
 use crate::edge_host::{self, EdgeHost, Place};
 use crate::fleet::Fleet;
 use crate::ports::Ports;
@@ -36,7 +36,8 @@ struct Workers<'a> {
 
 pub fn measure(context: &Context, fleet: &mut Fleet, args: &ReadArgs) -> Result<ExitCode> {
     let tools = provision::edge_tools(context)?;
-    let size = edge_build::build(context, &tools)?;
+    edge_build::build(context, &tools)?;
+    let size = WasmSize::read(&context.root)?;
     let release = build(context)?;
     let path = |name: &str| release.join(name);
     let programs =
@@ -99,6 +100,10 @@ impl Workers<'_> {
         let place = Place { origin: &self.origin, secrets: &self.secrets, port, inspector: 0 };
         let mut command = edge_host::command(self.context, npm, EdgeHost::Workerd, &place)?;
         command.env("CLIENT_IP_HEADER", CLIENT_IP_HEADER);
+        // Requests are counted all the same, so that the cost of counting is measured.
+        for name in edge_host::LOCAL_LIMITS {
+            command.env(name, "1000000/s burst 1000000");
+        }
         let health = format!("http://127.0.0.1:{port}/healthz");
         stack::serve(self.context, fleet, command, name, &health, READY_LIMIT)?;
         self.addresses.insert(name, format!("127.0.0.1:{port}"));
