@@ -48,8 +48,10 @@ async function answer(request, env, ctx) {
 export default {
   fetch(request, env, ctx) {
     try {
-      const header = (name) => request.headers.get(name) ?? undefined;
-      return hit(request.method, request.url, header("if-none-match"), header("origin")) ?? answer(request, env, ctx);
+      const { method, headers } = request;
+      if (method !== "GET" && method !== "HEAD") return answer(request, env, ctx);
+      const header = (name) => headers.get(name) ?? undefined;
+      return hit(method === "HEAD", request.url, header("if-none-match"), header("origin")) ?? answer(request, env, ctx);
     } catch (error) {
       giveUp(error);
       return trapped(request.method);

@@ -4,9 +4,11 @@
 use farmgate_shared::ids::UserId;
 
 use crate::forwarding::Passage;
+use crate::host::now_ms;
+use crate::kept::Kept;
 use crate::limit::Kind;
 use crate::reply::Reply;
-use crate::{Kept, Visit, now_ms};
+use crate::visit::Visit;
 
 impl Visit {
     /// Lets a request pass as its line of the table says, and says whose it is, where it is somebody's.

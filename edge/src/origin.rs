@@ -39,6 +39,11 @@ pub fn signature(key: &EdgeKey, signed: &Signed<'_>) -> Vec<(&'static str, Strin
     headers
 }
 
+/// The same as [`signature`], for a [`Question`].
+pub fn signed_headers(key: &EdgeKey, signed: &Signed<'_>) -> impl Iterator<Item = (String, String)> {
+    signature(key, signed).into_iter().map(|(name, value)| (name.to_owned(), value))
+}
+
 /// One request to the origin.
 #[derive(Debug)]
 pub struct Question<'a> {
