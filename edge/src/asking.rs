@@ -88,7 +88,7 @@ impl Asking<'_> {
         let page = Rc::clone(&found.page);
         // Stock as old as it is: no read is given it before it was asked for.
         let asked = if has_no_stock { asked } else { found.asked };
-        self.edge.catalog.borrow_mut().put(self.read, Answered { asked, ..found });
+        self.edge.catalog.borrow_mut().put(self.read, Answered { asked, ..found }, now_ms());
         has_no_stock.then_some(page)
     }
 

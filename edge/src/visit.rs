@@ -156,7 +156,7 @@ impl Visit {
             Err(OriginFailed) if old.is_none() => {
                 let old = self.edge.second.last(read, now_ms()).await.map(|answered| {
                     let left = (Rc::clone(&answered.page), now_ms().saturating_sub(answered.asked));
-                    self.edge.catalog.borrow_mut().put(read, answered);
+                    self.edge.catalog.borrow_mut().put(read, answered, now_ms());
                     left
                 });
                 self.fallback(old)

@@ -11,6 +11,7 @@
 
 mod books;
 mod broken;
+mod cache_api;
 mod caller;
 mod chaos;
 mod edge;
@@ -31,9 +32,10 @@ mod wechat;
 
 pub use books::Stock;
 pub use broken::dropped_connection;
+pub use cache_api::CacheApi;
 pub use caller::{Call, Caller, unique, unix_now};
 pub use chaos::RedisCable;
-pub use edge::EdgeShop;
+pub use edge::{Edge, EdgePlan, EdgeShop};
 pub use express::Express;
 pub use keyring::Keyring;
 pub use process::Process;

@@ -57,6 +57,8 @@ struct Inside {
     seen: Mutex<Vec<Seen>>,
     /// Headers that are added to every reply on its way back.
     adornment: Mutex<Vec<(&'static str, &'static str)>>,
+    /// Names of headers that replies lose on the way back.
+    hidden: Mutex<Vec<&'static str>>,
     line: watch::Receiver<Line>,
 }
 
@@ -71,6 +73,7 @@ impl Tap {
             target: Mutex::default(),
             seen: Mutex::default(),
             adornment: Mutex::default(),
+            hidden: Mutex::default(),
             line: line.subscribe(),
         });
         let router = Router::new().fallback(pass).with_state(shared.clone());
@@ -99,6 +102,11 @@ impl Tap {
 
     pub fn set(&self, line: Line) {
         self.line.send_replace(line);
+    }
+
+    /// From now on replies come back without this header.
+    pub fn hide(&self, header: &'static str) {
+        locked(&self.shared.hidden).push(header);
     }
 
     /// The requests so far whose path starts with `prefix`, oldest first.
@@ -154,8 +162,10 @@ async fn pass(State(tap): State<Arc<Inside>>, request: Request) -> Response {
     let Ok(reply) = target.with_client(&tap.http).try_send(call).await else { return dropped_connection() };
     let mut response = Response::new(Body::from(reply.body));
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let hidden = locked(&tap.hidden).clone();
     for (name, value) in &reply.headers {
-        if !["connection", "content-length", "transfer-encoding"].contains(&name.as_str()) {
+        let is_of_the_hop = ["connection", "content-length", "transfer-encoding"].contains(&name.as_str());
+        if !is_of_the_hop && !hidden.contains(&name.as_str()) {
             response.headers_mut().append(name, value.clone());
         }
     }

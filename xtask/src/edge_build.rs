@@ -56,22 +56,27 @@ impl WasmSize {
     }
 }
 
-/// The worker, and the list of its modules for a workerd of one's own.
+/// The worker as it is deployed, and the list of its modules for a workerd of one's own.
 pub fn build(context: &Context, tools: &EdgeTools) -> Result<()> {
-    build_wasm(context, tools)?;
+    build_into(context, tools, "build", &[])?;
     edge_bundle::write_modules(&context.root)
 }
 
-fn build_wasm(context: &Context, tools: &EdgeTools) -> Result<()> {
-    let step = context.progress.step("edge");
-    let out = context.root.join("edge/build");
+/// The same with traps and a clock that can be moved, for the tests alone.
+pub fn build_to_provoke(context: &Context, tools: &EdgeTools) -> Result<()> {
+    build_into(context, tools, "build-provoke", &["--", "--features", "provoke"])
+}
+
+fn build_into(context: &Context, tools: &EdgeTools, folder: &str, flags: &[&str]) -> Result<()> {
+    let step = context.progress.step(format!("edge/{folder}"));
+    let out = context.root.join("edge").join(folder);
     // Two clones share the cache but not the output: the lock is this checkout's own.
     let place = short_hash(&[context.root.as_os_str().as_encoded_bytes()]);
     let _lock = context.cache.lock(&format!("edge-build-{place}"), &step, &context.stop)?;
     let inputs = inputs_hash(&context.root, tools)?;
     let same = std::fs::read_to_string(out.join(STAMP)).is_ok_and(|stamp| stamp == inputs);
     if !same || !out.join(WASM).is_file() {
-        wasm_pack(context, tools, &step)?;
+        wasm_pack(context, tools, &step, folder, flags)?;
     }
     let wasm = std::fs::read(out.join(WASM)).with_context(|| format!("wasm-pack made no {WASM}"))?;
     let size = compressed_size(&wasm)?;
@@ -88,12 +93,11 @@ fn build_wasm(context: &Context, tools: &EdgeTools) -> Result<()> {
     Ok(())
 }
 
-fn wasm_pack(context: &Context, tools: &EdgeTools, step: &Step) -> Result<()> {
-    let out = context.root.join("edge/build");
-    crate::cache::remove_dir(&out)?;
+fn wasm_pack(context: &Context, tools: &EdgeTools, step: &Step, folder: &str, flags: &[&str]) -> Result<()> {
+    crate::cache::remove_dir(&context.root.join("edge").join(folder))?;
     let mut command = context.command("wasm-pack");
     command.args(["build", "edge", "--target", "web", "--release", "--mode", "no-install"]);
-    command.args(["--out-dir", "build", "--no-typescript"]);
+    command.args(["--out-dir", folder, "--no-typescript"]).args(flags);
     command.env("PATH", path_with(tools)?).env("WASM_BINDGEN_USE_JS_SYS", "1");
     process::run(command, &context.log("edge-build")?, step, &context.stop, LIMIT)
 }
@@ -138,7 +142,7 @@ fn source_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         let name = entry.file_name();
-        let is_output = ["build", "target", "node_modules"].iter().any(|n| name == *n);
+        let is_output = ["build", "build-provoke", "target", "node_modules"].iter().any(|n| name == *n);
         if entry.file_type()?.is_file() {
             files.push(entry.path());
         } else if !is_output && !name.to_string_lossy().starts_with('.') {

@@ -144,7 +144,8 @@ impl Checks<'_> {
 
     fn build(&mut self, parts: &Parts) -> Result<()> {
         self.timed("build", Programs::build)?;
-        self.timed("edge build", |context| edge_build::build(context, &parts.edge))
+        self.timed("edge build", |context| edge_build::build(context, &parts.edge))?;
+        self.timed("edge build to provoke", |context| edge_build::build_to_provoke(context, &parts.edge))
     }
 
     fn integration(

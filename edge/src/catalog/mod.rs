@@ -39,6 +39,19 @@ const ASK_AGAIN: u64 = 1000;
 /// The longest that anything waits for the origin.
 pub const PATIENCE: u64 = 5000;
 
+/// How far a clock may be set back without a word, in milliseconds.
+const SET_BACK: u64 = 1000;
+
+/// How long ago `at` was. What a clock that was set back says is yet to come is taken for long ago, so that nothing is
+/// believed, or waited for, until the old time comes round again.
+fn since(at: u64, now: u64) -> u64 {
+    match now.checked_sub(at) {
+        Some(age) => age,
+        None if at - now <= SET_BACK => 0,
+        None => u64::MAX,
+    }
+}
+
 #[derive(Debug)]
 struct Kept<B> {
     page: Rc<Page<B>>,
@@ -48,8 +61,8 @@ struct Kept<B> {
     asked: u64,
     /// Since when a refresh has been under way.
     refreshing: Option<u64>,
-    /// No refresh starts before.
-    ask_again: u64,
+    /// When the last refresh started, or failed; no other starts for a while.
+    tried: u64,
 }
 
 /// A page as the origin gave it.
@@ -86,24 +99,24 @@ pub struct Found<B> {
 pub struct Catalog<B> {
     pages: Lru<Kept<B>>,
     turns: Turns,
-    late_until: u64,
+    /// When the origin last failed, or was slow; zero when it has been in time since.
+    late: u64,
     /// The version that the origin last named, and when it was asked.
     version: Option<(i64, u64)>,
 }
 
 impl<B> Default for Catalog<B> {
     fn default() -> Self {
-        Catalog { pages: Lru::new(MEMORY_BYTES), turns: Turns::default(), late_until: 0, version: None }
+        Catalog { pages: Lru::new(MEMORY_BYTES), turns: Turns::default(), late: 0, version: None }
     }
 }
 
 impl<B> Kept<B> {
     fn look(&self, now: u64, is_late: bool) -> Found<B> {
-        let age = now.saturating_sub(self.asked);
-        let is_due = now >= self.ask_again;
+        let age = since(self.asked, now);
+        let is_due = since(self.tried, now) >= ASK_AGAIN;
         let page = Rc::clone(&self.page);
-        let is_slow =
-            self.refreshing.is_some_and(|since| (SLOW..PATIENCE).contains(&now.saturating_sub(since)));
+        let is_slow = self.refreshing.is_some_and(|began| (SLOW..PATIENCE).contains(&since(began, now)));
         if age < self.lives.fresh {
             Found { look: Look::Hit(page), refresh_due: false }
         } else if age < self.lives.fresh + self.lives.grace {
@@ -121,7 +134,7 @@ impl<B> Kept<B> {
 impl<B> Catalog<B> {
     /// What to do about a read. Starts nothing: whoever acts on `refresh_due` says so by [`Catalog::refreshing`].
     pub fn look(&mut self, key: &str, now: u64) -> Found<B> {
-        let is_late = now < self.late_until;
+        let is_late = since(self.late, now) < LATE;
         match self.pages.get_mut(key) {
             Some(kept) => kept.look(now, is_late),
             None => Found { look: Look::Ask(None), refresh_due: false },
@@ -130,7 +143,7 @@ impl<B> Catalog<B> {
 
     /// The same of a page that was found before, or `None` when it is no longer there.
     pub fn look_at(&mut self, place: Place, now: u64) -> Option<Found<B>> {
-        let is_late = now < self.late_until;
+        let is_late = since(self.late, now) < LATE;
         Some(self.pages.at_mut(place)?.look(now, is_late))
     }
 
@@ -144,7 +157,7 @@ impl<B> Catalog<B> {
     pub fn refreshing(&mut self, key: &str, now: u64) {
         if let Some(kept) = self.pages.get_mut(key) {
             kept.refreshing = Some(now);
-            kept.ask_again = now + ASK_AGAIN;
+            kept.tried = now;
         }
     }
 
@@ -180,14 +193,14 @@ impl<B> Catalog<B> {
         let kept = self.pages.get_mut(key)?;
         let overlay = kept.overlay.as_mut().filter(|overlay| overlay.version() == version)?;
         // An answer that was overtaken by a later one changes nothing.
-        if kept.asked <= asked {
+        if kept.asked <= asked || since(kept.asked, now) >= STALE {
             if overlay.set(stocks) {
                 let bytes = overlay.bytes();
                 kept.page = Rc::new(Page::found(body(bytes), bytes));
             }
             kept.asked = asked;
             kept.refreshing = None;
-            kept.ask_again = 0;
+            kept.tried = 0;
         }
         self.turns.end(key);
         Some(Rc::clone(&kept.page))
@@ -197,14 +210,15 @@ impl<B> Catalog<B> {
     pub fn keep(&mut self, read: &Read, answered: Answered<B>, now: u64) {
         self.heard(answered.version, answered.asked, now);
         self.turns.end(&read.path_and_query());
-        self.put(read, answered);
+        self.put(read, answered, now);
     }
 
     /// Keeps a page that did not come from the origin just now.
-    pub fn put(&mut self, read: &Read, answered: Answered<B>) {
+    pub fn put(&mut self, read: &Read, answered: Answered<B>, now: u64) {
         let Answered { page, overlay, asked, .. } = answered;
         let key = read.path_and_query();
-        if page.length() > MAX_PAGE_BYTES || self.pages.get_mut(&key).is_some_and(|kept| kept.asked > asked) {
+        let is_overtaken = |kept: &mut Kept<B>| kept.asked > asked && since(kept.asked, now) < STALE;
+        if page.length() > MAX_PAGE_BYTES || self.pages.get_mut(&key).is_some_and(is_overtaken) {
             return;
         }
         let lives = match *page {
@@ -213,30 +227,32 @@ impl<B> Catalog<B> {
         };
         let template = overlay.as_ref().map_or(0, |overlay| overlay.bytes().len());
         let weight = page.length() + template + key.len() + PAGE_OVERHEAD_BYTES;
-        let kept = Kept { page, overlay, lives, asked, refreshing: None, ask_again: 0 };
+        let kept = Kept { page, overlay, lives, asked, refreshing: None, tried: 0 };
         self.pages.insert(&key, kept, weight);
     }
 
     /// The version of the catalogue, if the origin named it so lately that a page of it is good without asking.
     #[must_use]
     pub fn current_version(&self, now: u64) -> Option<(i64, u64)> {
-        self.version.filter(|(_, asked)| now.saturating_sub(*asked) < WITHOUT_STOCK.fresh)
+        self.version.filter(|(_, asked)| since(*asked, now) < WITHOUT_STOCK.fresh)
     }
 
     fn heard(&mut self, version: Option<i64>, asked: u64, now: u64) {
-        self.late_until = if now.saturating_sub(asked) < SLOW { 0 } else { now + LATE };
-        if let Some(version) = version.filter(|_| self.version.is_none_or(|(_, before)| before <= asked)) {
+        self.late = if since(asked, now) < SLOW { 0 } else { now };
+        if let Some(version) = version
+            .filter(|_| self.version.is_none_or(|(_, before)| before <= asked || since(before, now) >= STALE))
+        {
             self.version = Some((version, asked));
         }
     }
 
     /// The origin did not answer, or answered with a failure.
     pub fn failed(&mut self, key: &str, now: u64) {
-        self.late_until = now + LATE;
+        self.late = now;
         self.turns.fail(key, now);
         if let Some(kept) = self.pages.get_mut(key) {
             kept.refreshing = None;
-            kept.ask_again = now + ASK_AGAIN;
+            kept.tried = now;
         }
     }
 }

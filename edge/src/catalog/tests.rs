@@ -70,7 +70,7 @@ fn a_page_is_given_then_refreshed_then_asked_for() {
     catalog.refreshing(&key, START + 1000);
     assert_eq!(look(&mut catalog, &key, START + 1001), ("hit", false), "one refresh at a time");
     assert_eq!(look(&mut catalog, &key, START + 1500), ("ask, with an old page", false));
-    assert_eq!(look(&mut catalog, &key, START - 5), ("hit", false), "a clock that goes back");
+    assert_eq!(look(&mut catalog, &key, START - 5), ("hit", false), "a clock that was set right");
 }
 
 #[test]
@@ -121,6 +121,20 @@ fn while_the_origin_is_slow_nobody_who_could_see_an_old_page_waits() {
     catalog.keep(&Read::Home, answered("three", START + 3600), START + 3700);
     assert_eq!(look(&mut catalog, &key, START + 3701), ("hit", false), "quick again");
     assert_eq!(look(&mut catalog, &key, START + 6000).0, "ask, with an old page");
+}
+
+#[test]
+fn a_clock_that_is_set_back_for_long_leaves_nothing_behind() {
+    let (mut catalog, key) = catalog();
+    catalog.failed(&key, START);
+    assert_eq!(catalog.enter(&key, START, START), Turn::Mine);
+    let before = START - 3_600_000;
+    assert_eq!(look(&mut catalog, &key, before), ("ask", false), "nobody knows how old it is");
+    assert_eq!(catalog.enter(&key, before, before), Turn::Mine);
+    catalog.keep(&Read::Home, answered("two", before), before);
+    assert_eq!(look(&mut catalog, &key, before), ("hit", false));
+    assert_eq!(shown(&mut catalog, &key, before), "two");
+    assert_eq!(look(&mut catalog, &key, before + 600), ("hit", true));
 }
 
 #[test]

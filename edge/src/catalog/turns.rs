@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::ASK_AGAIN;
+use super::{ASK_AGAIN, since};
 
 /// Most pages that are waited for at once; beyond that everything is forgotten, which costs questions, not answers.
 const MOST: usize = 1024;
@@ -35,8 +35,8 @@ impl Turns {
     /// Whose turn it is to ask for `key`, to a read that came at `came`.
     pub fn enter(&mut self, key: &str, came: u64, now: u64) -> Turn {
         match self.asked.get(key) {
-            Some(Asked::Since(since)) if now.saturating_sub(*since) < ASK_AGAIN => return Turn::Another,
-            Some(Asked::FailedAt(at)) if *at > came => return Turn::Failed,
+            Some(Asked::Since(at)) if since(*at, now) < ASK_AGAIN => return Turn::Another,
+            Some(Asked::FailedAt(at)) if *at > came && since(*at, now) < ASK_AGAIN => return Turn::Failed,
             _ => {}
         }
         self.set(key, Asked::Since(now), now);
@@ -59,7 +59,7 @@ impl Turns {
         if self.asked.len() >= MOST {
             self.asked.retain(|_, asked| {
                 let (Asked::Since(at) | Asked::FailedAt(at)) = *asked;
-                now.saturating_sub(at) < ASK_AGAIN
+                since(at, now) < ASK_AGAIN
             });
             if self.asked.len() >= MOST {
                 self.asked.clear();

@@ -1,0 +1,116 @@
+//! Many who want the same page at the same moment: the origin is asked once, and nobody's leaving spoils it for the
+//! others.
+
+use farmgate_tests::{Caller, EdgePlan, EdgeShop, LONG, Line, Problem, Reply, eventually};
+use tokio::task::JoinSet;
+
+async fn crowd(phone: &Caller, path: &'static str, size: usize) -> Vec<Reply> {
+    let mut requests = JoinSet::new();
+    for _ in 0..size {
+        let phone = phone.clone();
+        requests.spawn(async move { phone.get(path).await });
+    }
+    requests.join_all().await
+}
+
+#[tokio::test]
+async fn two_hundred_misses_of_one_page_are_one_question() {
+    let shop = EdgeShop::start().await;
+    let path = "/api/products?size=50";
+    shop.line.set(Line::Held);
+    let release = async {
+        eventually(LONG, "the page is asked for", async || {
+            (!shop.line.seen("/api/products").is_empty()).then_some(())
+        })
+        .await;
+        shop.line.set(Line::Up);
+    };
+    let (replies, ()) = tokio::join!(crowd(&shop.phone, path, 200), release);
+    for reply in &replies {
+        reply.data();
+        assert_eq!(reply.body, replies[0].body);
+    }
+    assert_eq!(shop.line.seen("/api/products").len(), 1);
+    let made_of_it = replies.iter().filter(|reply| reply.header("x-edge-cache") == "miss").count();
+    assert_eq!(made_of_it, 1, "one asked, the others found its answer in memory");
+}
+
+#[tokio::test]
+async fn two_edges_ask_once_each() {
+    let shop = EdgeShop::start().await;
+    let other = shop.another_edge(&EdgePlan::default()).await;
+    let path = "/api/products?size=50";
+    let (one, two) = tokio::join!(crowd(&shop.phone, path, 100), crowd(&other.phone, path, 100));
+    for reply in one.iter().chain(&two) {
+        assert_eq!(reply.body, one[0].body);
+    }
+    assert_eq!((shop.line.seen("/api/products").len(), other.line.seen("/api/products").len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_crowd_in_front_of_a_failing_origin_hears_of_one_failure() {
+    let shop = EdgeShop::start().await;
+    let path = "/api/products?size=50";
+    shop.line.set(Line::Held);
+    let release = async {
+        eventually(LONG, "the page is asked for", async || {
+            (!shop.line.seen("/api/products").is_empty()).then_some(())
+        })
+        .await;
+        shop.line.set(Line::Down);
+    };
+    let (replies, ()) = tokio::join!(crowd(&shop.phone, path, 50), release);
+    for reply in &replies {
+        reply.fails_with(Problem::Unavailable);
+    }
+    // Those who were still on their way when it failed ask for themselves.
+    let asked = shop.line.seen("/api/products").len();
+    assert!(asked < 50, "{asked} questions for 50 requests");
+    shop.line.set(Line::Up);
+    shop.phone.get(path).await.data();
+}
+
+#[tokio::test]
+async fn one_who_asks_and_leaves_does_not_spoil_it_for_the_others() {
+    let shop = EdgeShop::start().await;
+    let path = "/api/products?size=50";
+    shop.line.set(Line::Held);
+    let phone = shop.phone.clone();
+    let leaver = tokio::spawn(async move { phone.get(path).await });
+    eventually(LONG, "the page is asked for", async || {
+        (!shop.line.seen("/api/products").is_empty()).then_some(())
+    })
+    .await;
+    leaver.abort();
+    assert!(leaver.await.unwrap_err().is_cancelled());
+    let release = async {
+        eventually(LONG, "another asks in the leaver's place", async || {
+            (shop.line.seen("/api/products").len() == 2).then_some(())
+        })
+        .await;
+        shop.line.set(Line::Up);
+    };
+    let (replies, ()) = tokio::join!(crowd(&shop.phone, path, 20), release);
+    for reply in &replies {
+        reply.data();
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_put_behind_the_question_mark_of_a_page_it_is_one_page() {
+    let shop = EdgeShop::start().await;
+    let (product, _, _) = shop.shop.first_product().await;
+    for number in 0..50 {
+        for path in [format!("/api/products/{product}"), "/api/categories".to_owned(), "/api/home".to_owned()]
+        {
+            let status = shop.phone.get(&format!("{path}?_={number}&utm={number}")).await.status;
+            assert!(status == 200 || path == "/api/home", "{path}: {status}");
+        }
+    }
+    for path in [format!("/api/products/{product}"), "/api/categories".to_owned(), "/api/home".to_owned()] {
+        let asked = shop.line.seen(&path);
+        assert!(asked.iter().all(|seen| seen.path == path), "{asked:?}");
+        // A page without stock is asked for again when its life is over, if the fifty reads took that long.
+        assert!(asked.len() <= 3, "{path}: {} questions", asked.len());
+    }
+}
