@@ -15,7 +15,7 @@ use super::levels::Levels;
 use super::page::Page;
 
 /// Memory for pages.
-const BYTES: usize = 12 * 1024 * 1024;
+const BYTES: usize = 8 * 1024 * 1024;
 const SHARDS: usize = 16;
 const SHARD_BYTES: usize = BYTES / SHARDS;
 /// A page longer than this would drive out too many others, and is not kept.
