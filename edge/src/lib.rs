@@ -1,10 +1,10 @@
 //! The edge: one Wasm worker in front of the shop. Promises shoppers a catalogue that answers at once and outlives the
 //! origin, and the origin that what reaches it is signed, small enough and from a shopper whose token is good.
 //!
-//! The deciding is in modules that know no host and are tested as plain functions (`auth`, `cache`, `catalog`, `origin`,
-//! `reply`, `router`, `settings`); the thin part that talks to a host is beside them (`asking`, `body`, `forward`,
-//! `host`, `kept`, `second`, `visit`). `worker.mjs` asks [`hit`] first, which answers from memory without a promise, and
-//! [`fetch`] for everything else.
+//! The deciding is in modules that know no host and are tested as plain functions (`auth`, `cache`, `catalog`,
+//! `forwarding`, `limit`, `origin`, `reply`, `router`, `settings`); the thin part that talks to a host is beside them
+//! (`asking`, `body`, `door`, `forward`, `host`, `kept`, `second`, `visit`). `worker.mjs` asks [`hit`] first, which answers
+//! from memory without a promise, and [`fetch`] for everything else.
 
 mod asking;
 pub mod auth;

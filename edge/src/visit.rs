@@ -100,7 +100,6 @@ impl Visit {
         let key = read.path_and_query();
         let came = now_ms();
         let mut pause = LOOK_AGAIN_MS;
-        let mut is_counted = false;
         loop {
             let now = now_ms();
             let found = self.edge.catalog.borrow_mut().look(&key, now);
@@ -113,18 +112,20 @@ impl Visit {
                 Look::Stale(page, age) => return self.page(&page, Source::Stale(age)),
                 Look::Ask(old) => old,
             };
-            // What memory cannot answer costs the origin something.
-            if !is_counted && let Err(refused) = self.count(Kind::Address, None).await {
-                return match old {
-                    Some((page, age)) => self.page(&page, Source::Stale(age)),
-                    None => response(refused),
-                };
-            }
-            is_counted = true;
             let patience = if old.is_some() { SLOW } else { PATIENCE };
             let turn = self.edge.catalog.borrow_mut().enter(&key, came, now);
             match turn {
-                Turn::Mine => return self.fetch_page(&read, old, patience, ctx).await,
+                Turn::Mine => {
+                    // What memory cannot answer costs the origin something.
+                    if let Err(refused) = self.count(Kind::Address, None).await {
+                        self.edge.catalog.borrow_mut().leave(&key);
+                        return match old {
+                            Some((page, age)) => self.page(&page, Source::Stale(age)),
+                            None => response(refused),
+                        };
+                    }
+                    return self.fetch_page(&read, old, patience, ctx).await;
+                }
                 Turn::Failed => return self.fallback(old),
                 Turn::Another if now.saturating_sub(came) >= patience => return self.fallback(old),
                 Turn::Another => {
