@@ -78,7 +78,7 @@ pub struct ReadArgs {
 #[derive(Debug, Args)]
 pub struct SearchArgs {
     /// Words of each kind
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 5)]
     turns: u64,
 }
 
