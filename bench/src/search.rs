@@ -209,7 +209,9 @@ async fn like_count(mysql: &mut MySqlConnection, word: &str) -> Result<i64> {
 
 /// Which index the count walks, and whether it alone: for whoever doubts that `LIKE` was given its best.
 async fn like_plan(mysql: &mut MySqlConnection) -> Result<String> {
-    let query = sqlx::query("EXPLAIN SELECT COUNT(*) FROM products WHERE status = 1 AND name LIKE '%苹果%'");
+    let query = sqlx::query(
+        "EXPLAIN FORMAT = TRADITIONAL SELECT COUNT(*) FROM products WHERE status = 1 AND name LIKE '%苹果%'",
+    );
     let row = query.fetch_one(mysql).await?;
     let text = |name: &str| row.try_get::<Option<String>, _>(name).map(Option::unwrap_or_default);
     Ok(format!("{} ({})", text("key")?, text("Extra")?))
