@@ -14,12 +14,11 @@ use crate::procs::Processes;
 use crate::ratios::{Contests, Ratio, Sense};
 use crate::reads::{Reads, Requests, Signer, plain, rounds};
 use crate::reads_report::{Report, cpu, faster};
+use crate::target::PICTURE;
 use crate::{peer, produce, shop};
 
 /// Products of the shop that is read.
 const PRODUCTS: u64 = 2000;
-/// One of the demo's pictures: the origin's constant, compiled in, behind every layer that a catalogue read passes.
-const PICTURE: &str = "/static/demo/1fad9.webp";
 /// A product that is on no page of the measured list, so that both can be made as long as the picture.
 const DETAIL: u64 = PRODUCTS;
 /// What one word can be padded by.

@@ -123,6 +123,7 @@ fn contests(
             },
         },
         orders(ratios::STATIC, origin, Goods::Static, all),
+        orders(ratios::HEALTH, origin, Goods::Health, all),
     ];
     all_contests.into_iter().filter(|contest| contest.name.contains(&options.only)).collect()
 }

@@ -23,6 +23,8 @@ use crate::http::{Connection, text_field};
 const TOKEN_SECONDS: u64 = 24 * 3600;
 /// Where all calls seem to come from (a documentation address).
 const CLIENT_IP: &str = "203.0.113.7";
+/// 2,316 bytes that are compiled into the origin: the static page that its answers are held against.
+pub const PICTURE: &str = "/static/demo/1fad9.webp";
 
 /// What an order asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +35,11 @@ pub enum Goods {
     Spread(Vec<i64>),
     /// One unit each of three SKUs, others each time; the origin alone knows such orders.
     Three(Vec<i64>),
-    /// No order: `GET /healthz`, which is answered without looking at anything.
+    /// No order: a picture that is compiled into the origin, asked for as the edge asks. The request passes every layer
+    /// that one for an order passes, and its handler does nothing but name the bytes.
     Static,
+    /// No order: `GET /healthz`, outside the layers.
+    Health,
 }
 
 /// Somebody who orders.
@@ -160,7 +165,8 @@ impl Target {
                     shopper.address
                 )
             }
-            Goods::Static => {
+            Goods::Static => return self.write(out, "GET", PICTURE, shopper, b"", None),
+            Goods::Health => {
                 out.extend_from_slice(b"GET /healthz HTTP/1.1\r\nhost: bench\r\n\r\n");
                 return;
             }
