@@ -56,8 +56,7 @@ pub async fn fill(url: &str, count: u64) -> Result<()> {
 }
 
 /// Copies the first `count` products of the schema `from` into the seed's table of the database at `url`, and gives that
-/// table the index that its list wants, and one that holds all that counting names by `LIKE` needs: without it, each of the
-/// rows is looked up.
+/// table the index that its list wants.
 ///
 /// # Errors
 /// When MySQL refuses.
@@ -70,7 +69,7 @@ pub async fn copy_to_seed(url: &str, from: &str, count: u64) -> Result<()> {
          sort_order FROM {from}.products"
     );
     in_parts(&mut connection, count, &copy).await?;
-    sqlx::query("ALTER TABLE products ADD INDEX products_shown (status, sort_order, id), ADD INDEX products_named (status, name)")
+    sqlx::query("ALTER TABLE products ADD INDEX products_shown (status, sort_order, id)")
         .execute(&mut connection)
         .await?;
     sqlx::query("ANALYZE TABLE products").execute(&mut connection).await?;

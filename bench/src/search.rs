@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use sqlx::{Connection as _, MySqlConnection, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, Row as _};
 
 use crate::catalog::{Asker, escaped};
 use crate::http::Connection;
@@ -142,7 +142,7 @@ pub async fn run(plan: &Plan, options: Options) -> Result<Report> {
     let setup = BTreeMap::from([
         ("names", NAMES.to_string()),
         ("words", format!("{} of each kind", options.turns)),
-        ("LIKE, count walks", plan_of_like),
+        ("LIKE, count reads", plan_of_like),
         ("MySQL", format!("{version}, {} MiB of buffer pool, every name in it", BUFFER_POOL >> 20)),
     ]);
     let ratios = ratios(&all, &kinds, deep.0, &memory);
@@ -202,19 +202,21 @@ async fn measure_kind(
     Ok((kind, (ours, counts)))
 }
 
+/// Without the list's index. MySQL's own choice is to walk that and to look each row up, which takes six times as long as
+/// reading the table from end to end; `LIKE` is given the better way.
+const LIKE_COUNT: &str =
+    "SELECT COUNT(*) FROM products IGNORE INDEX (products_shown) WHERE status = 1 AND name LIKE ?";
+
 async fn like_count(mysql: &mut MySqlConnection, word: &str) -> Result<i64> {
-    let query = sqlx::query_scalar("SELECT COUNT(*) FROM products WHERE status = 1 AND name LIKE ?");
-    Ok(query.bind(format!("%{word}%")).fetch_one(mysql).await?)
+    Ok(sqlx::query_scalar(LIKE_COUNT).bind(format!("%{word}%")).fetch_one(mysql).await?)
 }
 
-/// Which index the count walks, and whether it alone: for whoever doubts that `LIKE` was given its best.
+/// What the count reads, in MySQL's words: for whoever doubts that `LIKE` was given its best.
 async fn like_plan(mysql: &mut MySqlConnection) -> Result<String> {
-    let query = sqlx::query(
-        "EXPLAIN FORMAT = TRADITIONAL SELECT COUNT(*) FROM products WHERE status = 1 AND name LIKE '%苹果%'",
-    );
-    let row = query.fetch_one(mysql).await?;
+    let explain = format!("EXPLAIN FORMAT = TRADITIONAL {LIKE_COUNT}");
+    let row = sqlx::query(AssertSqlSafe(explain)).bind("%苹果%").fetch_one(mysql).await?;
     let text = |name: &str| row.try_get::<Option<String>, _>(name).map(Option::unwrap_or_default);
-    Ok(format!("{} ({})", text("key")?, text("Extra")?))
+    Ok(format!("type {}, key {}, {}", text("type")?, text("key")?, text("Extra")?))
 }
 
 async fn like_page(mysql: &mut MySqlConnection, word: &str) -> Result<()> {
