@@ -8,7 +8,7 @@ use farmgate_shared::edge_auth::{
     EdgeKey, HEADER_CLIENT_IP, HEADER_KID, HEADER_NONCE, HEADER_REQUEST_ID, HEADER_SIG, HEADER_SUBJECT,
     HEADER_TS, Signed,
 };
-use web_sys::{AbortSignal, Request, RequestInit, RequestRedirect, Response, WorkerGlobalScope};
+use web_sys::{AbortSignal, RequestInit, RequestRedirect, Response, WorkerGlobalScope};
 use worker::js_sys::futures::JsFuture;
 use worker::js_sys::{self, Uint8Array};
 use worker::wasm_bindgen::{JsCast, JsValue};
@@ -73,9 +73,8 @@ impl Question<'_> {
         if let Some(body) = self.body {
             init.set_body_opt_u8_array(Some(&Uint8Array::from(body)));
         }
-        let request = Request::new_with_str_and_init(&self.url, &init)?;
         let scope: WorkerGlobalScope = js_sys::global().unchecked_into();
-        JsFuture::from(scope.fetch_with_request(&request)).await?.dyn_into()
+        JsFuture::from(scope.fetch_with_str_and_init(&self.url, &init)).await?.dyn_into()
     }
 }
 
