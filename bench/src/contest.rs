@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::procs::{Processes, Usage, cpu_between};
@@ -153,6 +153,37 @@ async fn run_load(
     time: Duration,
 ) -> Result<load::Tally> {
     load::Load { target: target.clone(), goods: goods.clone(), connections, time }.run().await
+}
+
+/// Every contestant's slice in turn, round after round, each round beginning with another one. Progress goes to stderr.
+///
+/// # Errors
+/// The first slice that failed, with its contestant's name.
+pub async fn in_turns<C>(
+    contests: &[C],
+    rounds: usize,
+    name: impl Fn(&C) -> &str,
+    slice: impl AsyncFn(&C) -> Result<Slice>,
+) -> Result<BTreeMap<String, Vec<Slice>>> {
+    let mut slices: BTreeMap<String, Vec<Slice>> = BTreeMap::new();
+    for round in 0..rounds {
+        let mut turns: Vec<&C> = contests.iter().collect();
+        turns.rotate_left(round % contests.len().max(1));
+        for contest in turns {
+            let name = name(contest);
+            let slice = slice(contest).await.with_context(|| name.to_owned())?;
+            eprintln!(
+                "round {}: {name:<20} {:>9.1}/s  p50 {:>8.3} ms  p99 {:>8.3} ms{}",
+                round + 1,
+                slice.per_second,
+                slice.p50_ms.unwrap_or(f64::NAN),
+                slice.p99_ms.unwrap_or(f64::NAN),
+                if slice.failed.is_empty() { String::new() } else { format!("  {:?}", slice.failed) },
+            );
+            slices.entry(name.to_owned()).or_default().push(slice);
+        }
+    }
+    Ok(slices)
 }
 
 /// All slices of one contest as one: the median of each number, the sum of what was counted.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use sqlx::{Connection as _, MySqlConnection};
 
 use crate::audit::{self, Ledger};
-use crate::contest::{Contest, Slice, Work, medians};
+use crate::contest::{Contest, Slice, Work, in_turns, medians};
 use crate::plan::{Peer, Plan};
 use crate::procs::Processes;
 use crate::report::{Oversold, Report, Setup};
@@ -135,25 +135,8 @@ async fn rounds(
     processes: &Processes,
 ) -> Result<BTreeMap<String, Vec<Slice>>> {
     let time = Duration::from_secs(options.seconds);
-    let mut rounds: BTreeMap<String, Vec<Slice>> = BTreeMap::new();
-    for round in 0..options.rounds {
-        let mut turns: Vec<&Contest> = contests.iter().collect();
-        turns.rotate_left(round % contests.len().max(1));
-        for contest in turns {
-            let slice = contest.slice(time, &plan.mysql_url, processes).await.context(contest.name)?;
-            eprintln!(
-                "round {}: {:<16} {:>9.1}/s  p50 {:>8.2} ms  p99 {:>8.2} ms{}",
-                round + 1,
-                contest.name,
-                slice.per_second,
-                slice.p50_ms.unwrap_or(f64::NAN),
-                slice.p99_ms.unwrap_or(f64::NAN),
-                if slice.failed.is_empty() { String::new() } else { format!("  {:?}", slice.failed) },
-            );
-            rounds.entry(contest.name.to_owned()).or_default().push(slice);
-        }
-    }
-    Ok(rounds)
+    let slice = async |contest: &Contest| contest.slice(time, &plan.mysql_url, processes).await;
+    in_turns(contests, options.rounds, |contest| contest.name, slice).await
 }
 
 async fn oversold(contestant: &str, url: &str, ledger: Ledger, target: &Arc<Target>) -> Result<Oversold> {

@@ -14,7 +14,7 @@ use farmgate_shared::edge_auth::{
 };
 use tokio::task::JoinSet;
 
-use crate::contest::Slice;
+use crate::contest::{Slice, in_turns};
 use crate::http::Connection;
 use crate::procs::{Processes, cpu_between};
 use crate::stats::{milliseconds, percentile};
@@ -228,25 +228,8 @@ pub async fn rounds(
         eprintln!("warming up: {}", contest.name);
         contest.slice(warm_up, processes).await.context(contest.name)?;
     }
-    let mut slices: BTreeMap<String, Vec<Slice>> = BTreeMap::new();
-    for round in 0..rounds {
-        let mut turns: Vec<&Reads> = contests.iter().collect();
-        turns.rotate_left(round % contests.len().max(1));
-        for contest in turns {
-            let slice = contest.slice(time, processes).await.context(contest.name)?;
-            eprintln!(
-                "round {}: {:<20} {:>9.1}/s  p50 {:>8.3} ms  p99 {:>8.3} ms{}",
-                round + 1,
-                contest.name,
-                slice.per_second,
-                slice.p50_ms.unwrap_or(f64::NAN),
-                slice.p99_ms.unwrap_or(f64::NAN),
-                if slice.failed.is_empty() { String::new() } else { format!("  {:?}", slice.failed) },
-            );
-            slices.entry(contest.name.to_owned()).or_default().push(slice);
-        }
-    }
-    Ok(slices)
+    let slice = async |contest: &Reads| contest.slice(time, processes).await;
+    in_turns(contests, rounds, |contest| contest.name, slice).await
 }
 
 #[cfg(test)]
