@@ -16,6 +16,7 @@ use crate::orders::model::OrderNumbers;
 use crate::orders::turns::Turns;
 use crate::orders::writer::Writer;
 use crate::redis::Redis;
+use crate::stock::buyers::Buyers;
 use crate::stock::gate::Gate;
 use crate::stock::sold_out::SoldOut;
 use crate::users::session::Sessions;
@@ -42,6 +43,7 @@ pub struct App {
     pub notify: NotifyOpener,
     pub reads: Reads,
     pub sold_out: SoldOut,
+    pub buyers: Buyers,
     pub order_numbers: OrderNumbers,
     pub order_turns: Turns,
     pub order_writer: Writer,
@@ -96,6 +98,7 @@ impl App {
             notify: NotifyOpener::new(config.pay.api_v3_key.expose_secret())?,
             reads: Reads::new(&db),
             sold_out: SoldOut::default(),
+            buyers: Buyers::default(),
             order_numbers: OrderNumbers::default(),
             order_turns: Turns::default(),
             order_writer: Writer::new(&db),

@@ -13,6 +13,7 @@ mod placing;
 mod products;
 mod receiving;
 mod snapshot;
+mod sold_out;
 mod users;
 
 use farmgate_tests::Value;

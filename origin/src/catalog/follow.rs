@@ -16,6 +16,7 @@ use super::feed::{Feed, Rewritten};
 use super::snapshot::Snapshot;
 use super::{stock_store, store};
 use crate::app::App;
+use crate::stock;
 
 /// Movements read at once.
 const MOVEMENTS: u32 = 4000;
@@ -128,9 +129,14 @@ pub async fn refresh_stock(app: &App) -> Result<(), sqlx::Error> {
     let mut following = app.catalog.following.lock().await;
     let snapshot = app.catalog.snapshot();
     let Some(feed) = &mut following.feed else { return Ok(()) };
+    let looked = std::time::Instant::now();
     match advance(pool, feed).await? {
-        Ok(changed) => read_stock(pool, &snapshot, &changed).await?,
+        Ok(changed) => {
+            stock::service::note_moved(app, &changed, looked);
+            read_stock(pool, &snapshot, &changed).await?;
+        }
         Err(Rewritten) => {
+            stock::service::note_rewritten(app);
             tracing::warn!("stock movements that were read are gone; reading all stock anew");
             *feed = begin(pool).await?;
             read_all_stock(pool, &snapshot).await?;

@@ -35,7 +35,7 @@ pub fn keys(db: &Db) -> Keys {
 const DOUBLE_TAP: Duration = Duration::seconds(5);
 
 /// A client repeats within seconds, or after a restart of the phone; a key this old is nobody's any more.
-const KEY_LIFE: Duration = Duration::days(7);
+pub const KEY_LIFE: Duration = Duration::days(7);
 /// Keys forgotten at once, so that no lock is held for long.
 const MOST_FORGOTTEN: u32 = 1000;
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use farmgate_shared::api::orders::{CreateOrder, CreatedOrder};
+use farmgate_shared::api::orders::{CreateOrder, CreatedOrder, Wanted};
+use farmgate_shared::ids::UserId;
 use farmgate_shared::problem::Problem;
 use time::OffsetDateTime;
 use tracing::Instrument;
@@ -40,11 +41,24 @@ pub async fn place(
     key: Option<String>,
     body: CreateOrder,
 ) -> Result<CreatedOrder, ApiError> {
+    let wanted = body.wanted().map_err(ApiError::fields)?;
+    // Most requests of a rush end here, at the price of reading them: nothing of theirs can be repeated or undone.
+    if is_hopeless(app, claim.user, &wanted) {
+        return Err(Problem::OutOfStock.into());
+    }
     let app = app.clone();
-    let task =
-        tokio::spawn(async move { place_uninterrupted(&app, claim, key, body).await }.in_current_span());
+    let task = tokio::spawn(
+        async move { place_uninterrupted(&app, claim, key, body, wanted).await }.in_current_span(),
+    );
     // The task is never aborted, so a failure to join is a panic: the outermost layer answers for it.
     task.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+/// Whether an order for this is refused to this shopper whatever else is asked: it has been sold out for a while, they
+/// have no order of it, and none of theirs is in the making here.
+fn is_hopeless(app: &Arc<App>, user: UserId, wanted: &Wanted) -> bool {
+    let lines = catalog::service::likely_lines(app, wanted);
+    stock::service::is_sold_out_to(app, user, &lines) && !app.order_turns.is_taken(user)
 }
 
 async fn place_uninterrupted(
@@ -52,6 +66,7 @@ async fn place_uninterrupted(
     claim: Claim,
     key: Option<String>,
     body: CreateOrder,
+    wanted: Wanted,
 ) -> Result<CreatedOrder, ApiError> {
     let user = claim.user;
     let keyed = Keyed::new(user, key, "POST /api/orders", &body).map_err(OrderError::from)?;
@@ -59,8 +74,7 @@ async fn place_uninterrupted(
     // reply instead of a gate that the first one has just emptied.
     let _turn = app.order_turns.take(user).await;
     let now = app.clock.now();
-    let wanted = body.wanted().map_err(ApiError::fields)?;
-    // Before anything else is read: in a rush most requests end here.
+    // Before anything else is read: while a rush begins, most requests end here.
     if stock::service::is_sold_out(app, &catalog::service::likely_lines(app, &wanted)) {
         let (standing, earlier) =
             tokio::join!(users::service::confirm(app, claim), earlier_reply(app, &keyed, now));
@@ -149,6 +163,7 @@ async fn pass_gate(app: &App, draft: &Draft) -> Result<Option<CreatedOrder>, Api
     loop {
         let taken = app.gate.take(&hold, &draft.lines, milliseconds(draft.now), has_looked).await;
         if let Taken::Yes = taken {
+            stock::service::note_taken(app, &draft.lines);
             return Ok(None);
         }
         if let Taken::SoldOut(sku, left) = taken {

@@ -21,7 +21,16 @@ impl Default for Turns {
 impl Turns {
     /// Waits for the shopper's turn and keeps it until the guard is dropped.
     pub async fn take(&self, user: UserId) -> MutexGuard<'_, ()> {
+        self.lane(user).lock().await
+    }
+
+    /// Whether the shopper may have an order in the making.
+    pub fn is_taken(&self, user: UserId) -> bool {
+        self.lane(user).try_lock().is_err()
+    }
+
+    fn lane(&self, user: UserId) -> &Mutex<()> {
         let lane = usize::try_from(user.0.unsigned_abs()).unwrap_or(0) % LANES;
-        self.lanes[lane].lock().await
+        &self.lanes[lane]
     }
 }

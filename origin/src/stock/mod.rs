@@ -1,6 +1,7 @@
 //! Stock. MySQL decides (a guarded update and a CHECK, so nothing is ever sold twice); the Redis gate in front only
 //! spares it requests that cannot succeed. Promises that each change of a row is one movement in the same transaction.
 
+pub mod buyers;
 pub mod gate;
 pub mod model;
 pub mod service;

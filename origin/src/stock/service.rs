@@ -1,15 +1,22 @@
 //! Use cases of stock. Those that change it run in the caller's transaction.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Instant;
 
-use farmgate_shared::ids::{OrderId, OrderNo, SkuId};
+use farmgate_shared::ids::{OrderId, OrderNo, SkuId, UserId};
 use sqlx::MySqlConnection;
 
 use super::Line;
+use super::buyers::Bought;
 use super::model::{Change, Shift};
+use super::sold_out::Outlook;
 use super::store::{self, Movement};
 use crate::app::App;
+use crate::idempotency::KEY_LIFE;
+
+/// Movements of one SKU that are read to know its buyers.
+const MOST_BUYERS: u32 = 10_000;
 
 /// What can be ordered of each SKU now; unknown ones are left out.
 ///
@@ -286,7 +293,49 @@ pub fn note_sold_out(app: &App, sku: SkuId, left: u32) {
 
 /// Whether some of the lines were sold out a moment ago.
 pub fn is_sold_out(app: &App, lines: &[Line]) -> bool {
-    app.sold_out.refuses(lines, Instant::now())
+    app.sold_out.outlook(lines, Instant::now()) != Outlook::Open
+}
+
+/// Whether some of the lines have been sold out for a while, and the shopper has bought nothing of it that they could be
+/// asking for once more.
+pub fn is_sold_out_to(app: &Arc<App>, user: UserId, lines: &[Line]) -> bool {
+    let now = Instant::now();
+    let Outlook::ShortForLong(sku) = app.sold_out.outlook(lines, now) else { return false };
+    match app.buyers.ask(sku, user, now) {
+        Bought::No => true,
+        Bought::Perhaps => false,
+        Bought::Read(reading) => {
+            let app = app.clone();
+            tokio::spawn(async move { read_buyers(&app, sku, reading).await });
+            false
+        }
+    }
+}
+
+async fn read_buyers(app: &App, sku: SkuId, reading: u64) {
+    let since = app.clock.now() - KEY_LIFE;
+    match store::buyers(app.db.pool(), sku, since, MOST_BUYERS).await {
+        Ok(users) => app.buyers.learn(sku, reading, users),
+        Err(error) => {
+            tracing::debug!(%error, %sku, "who bought is not known");
+            app.buyers.give_up(sku, reading);
+        }
+    }
+}
+
+/// Some lines went to somebody: what this process took for sold out is not.
+pub fn note_taken(app: &App, lines: &[Line]) {
+    app.sold_out.lower_if_wrong(lines);
+}
+
+/// A look at the movements, which began at `looked`, found that these SKUs moved.
+pub fn note_moved(app: &App, skus: &BTreeSet<SkuId>, looked: Instant) {
+    app.buyers.moved(skus, looked);
+}
+
+/// The movements that were looked at are gone.
+pub fn note_rewritten(app: &App) {
+    app.buyers.forget();
 }
 
 /// MySQL refused what the gate let through, so the gate shows too much of this SKU: lowers it to the truth.

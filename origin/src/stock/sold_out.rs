@@ -11,6 +11,10 @@ use super::Line;
 
 /// How long a flag is believed.
 const LIFE: Duration = Duration::from_millis(500);
+/// How long an outlived flag is remembered: one that is raised again meanwhile was never down.
+const MEMORY: Duration = Duration::from_secs(1);
+/// A flag that has been up for so long is settled: an order that took the last units before it is made or given up by now.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// SKUs that had less left than somebody asked for.
 #[derive(Debug, Default)]
@@ -18,16 +22,33 @@ pub struct SoldOut {
     flags: RwLock<HashMap<SkuId, Flag>>,
 }
 
+/// What the flags say of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// There may be enough.
+    Open,
+    /// Too little was left a moment ago.
+    Short,
+    /// The same, and of this SKU for a while now.
+    ShortForLong(SkuId),
+}
+
 #[derive(Debug)]
 struct Flag {
     /// Units that were left.
     left: u32,
     raised: Instant,
+    /// When it was first raised of the times that followed each other closely.
+    since: Instant,
 }
 
 impl Flag {
     fn holds(&self, now: Instant) -> bool {
         now.duration_since(self.raised) < LIFE
+    }
+
+    fn is_remembered(&self, now: Instant) -> bool {
+        now.duration_since(self.raised) < MEMORY
     }
 }
 
@@ -35,8 +56,9 @@ impl SoldOut {
     /// Somebody was refused: so much of the SKU was left at `now`.
     pub fn raise(&self, sku: SkuId, left: u32, now: Instant) {
         let mut flags = self.flags.write().unwrap_or_else(PoisonError::into_inner);
-        flags.retain(|_, flag| flag.holds(now));
-        flags.insert(sku, Flag { left, raised: now });
+        flags.retain(|_, flag| flag.is_remembered(now));
+        let since = flags.get(&sku).filter(|flag| left <= flag.left).map_or(now, |flag| flag.since);
+        flags.insert(sku, Flag { left, raised: now, since });
     }
 
     /// Stock came back.
@@ -47,12 +69,32 @@ impl SoldOut {
         }
     }
 
+    /// Somebody was given these lines: a flag that stood against one of them knew too little.
+    pub fn lower_if_wrong(&self, lines: &[Line]) {
+        let is_wrong = {
+            let flags = self.flags.read().unwrap_or_else(PoisonError::into_inner);
+            !flags.is_empty() && lines.iter().any(|line| flags.contains_key(&line.sku_id))
+        };
+        if is_wrong {
+            self.lower(lines);
+        }
+    }
+
     /// Whether one of the lines asks for more than was left a moment ago.
-    pub fn refuses(&self, lines: &[Line], now: Instant) -> bool {
+    pub fn outlook(&self, lines: &[Line], now: Instant) -> Outlook {
         let flags = self.flags.read().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().any(|line| {
-            flags.get(&line.sku_id).is_some_and(|flag| flag.left < line.quantity && flag.holds(now))
-        })
+        let mut outlook = Outlook::Open;
+        for line in lines {
+            let Some(flag) = flags.get(&line.sku_id) else { continue };
+            if flag.left >= line.quantity || !flag.holds(now) {
+                continue;
+            }
+            if now.duration_since(flag.since) >= SETTLED {
+                return Outlook::ShortForLong(line.sku_id);
+            }
+            outlook = Outlook::Short;
+        }
+        outlook
     }
 }
 
@@ -65,17 +107,49 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_refuses_what_is_more_than_was_left_until_it_is_old_or_lowered() {
+    fn a_flag_stands_against_what_is_more_than_was_left_until_it_is_old_or_lowered() {
         let (sold_out, start) = (SoldOut::default(), Instant::now());
         sold_out.raise(SkuId(1), 2, start);
-        assert!(sold_out.refuses(&line(1, 3), start));
-        assert!(!sold_out.refuses(&line(1, 2), start), "two are left");
-        assert!(!sold_out.refuses(&line(2, 9), start), "another SKU");
-        assert!(sold_out.refuses(&[line(2, 1), line(1, 3)].concat(), start), "all lines or none");
-        assert!(!sold_out.refuses(&line(1, 3), start + LIFE), "asked anew after a while");
+        assert_eq!(sold_out.outlook(&line(1, 3), start), Outlook::Short);
+        assert_eq!(sold_out.outlook(&line(1, 2), start), Outlook::Open, "two are left");
+        assert_eq!(sold_out.outlook(&line(2, 9), start), Outlook::Open, "another SKU");
+        assert_eq!(
+            sold_out.outlook(&[line(2, 1), line(1, 3)].concat(), start),
+            Outlook::Short,
+            "all or none"
+        );
+        assert_eq!(sold_out.outlook(&line(1, 3), start + LIFE), Outlook::Open, "asked anew after a while");
         sold_out.raise(SkuId(1), 0, start);
         sold_out.lower(&line(1, 3));
-        assert!(!sold_out.refuses(&line(1, 3), start));
+        assert_eq!(sold_out.outlook(&line(1, 3), start), Outlook::Open);
+    }
+
+    #[test]
+    fn a_flag_that_is_raised_again_and_again_is_up_for_long() {
+        let (sold_out, start) = (SoldOut::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        for ms in [0, 520, 1040] {
+            sold_out.raise(SkuId(1), 0, at(ms));
+        }
+        assert_eq!(sold_out.outlook(&line(1, 1), at(999)), Outlook::Short);
+        assert_eq!(sold_out.outlook(&line(1, 1), at(1041)), Outlook::ShortForLong(SkuId(1)));
+        // More is left than before: somebody gave back, and may have bought again.
+        sold_out.raise(SkuId(1), 1, at(1100));
+        assert_eq!(sold_out.outlook(&line(1, 2), at(1101)), Outlook::Short);
+        // Long forgotten.
+        sold_out.raise(SkuId(1), 1, at(3000));
+        assert_eq!(sold_out.outlook(&line(1, 2), at(3001)), Outlook::Short);
+    }
+
+    #[test]
+    fn a_sale_lowers_the_flags_of_what_was_sold() {
+        let (sold_out, start) = (SoldOut::default(), Instant::now());
+        sold_out.raise(SkuId(1), 0, start);
+        sold_out.raise(SkuId(2), 0, start);
+        sold_out.lower_if_wrong(&line(3, 1));
+        sold_out.lower_if_wrong(&line(1, 1));
+        assert_eq!(sold_out.outlook(&line(1, 1), start), Outlook::Open);
+        assert_eq!(sold_out.outlook(&line(2, 1), start), Outlook::Short);
     }
 
     #[test]
@@ -84,7 +158,7 @@ mod tests {
         for sku in 0..100 {
             sold_out.raise(SkuId(sku), 0, start);
         }
-        sold_out.raise(SkuId(100), 0, start + LIFE);
+        sold_out.raise(SkuId(100), 0, start + MEMORY);
         assert_eq!(sold_out.flags.read().unwrap().len(), 1);
     }
 }

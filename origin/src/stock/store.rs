@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use farmgate_shared::ids::{OrderId, SkuId};
+use farmgate_shared::ids::{OrderId, SkuId, UserId};
 use sqlx::{MySqlConnection, MySqlPool, QueryBuilder};
+use time::OffsetDateTime;
 
 use super::Line;
 use super::model::Change;
@@ -43,6 +44,27 @@ pub async fn available_and_made(
 
 pub async fn all_available(pool: &MySqlPool) -> Result<Vec<(i64, i64)>, sqlx::Error> {
     sqlx::query_as("SELECT sku_id, CAST(available AS SIGNED) FROM stock").fetch_all(pool).await
+}
+
+/// Who ordered of a SKU since a moment; `None` when that takes reading more than `most` movements.
+pub async fn buyers(
+    pool: &MySqlPool,
+    sku: SkuId,
+    since: OffsetDateTime,
+    most: u32,
+) -> Result<Option<HashSet<UserId>>, sqlx::Error> {
+    // The goods' first stock has no order.
+    let rows: Vec<(i64, OffsetDateTime)> = sqlx::query_as(
+        "SELECT o.user_id, o.created_at FROM (SELECT id, order_id FROM stock_movements WHERE sku_id = ? \
+         AND order_id IS NOT NULL ORDER BY id DESC LIMIT ?) m JOIN orders o ON o.id = m.order_id ORDER BY m.id DESC",
+    )
+    .bind(sku.0)
+    .bind(most)
+    .fetch_all(pool)
+    .await?;
+    let is_cut = rows.len() >= most as usize && rows.last().is_some_and(|(_, created)| *created > since);
+    let recent = rows.into_iter().filter(|(_, created)| *created > since);
+    Ok((!is_cut).then(|| recent.map(|(user, _)| UserId(user)).collect()))
 }
 
 /// Takes from what is available, if there is as much: false leaves the row as it was.
