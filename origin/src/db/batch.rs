@@ -25,8 +25,8 @@ pub struct Rules {
     pub lanes: usize,
     /// Jobs that must be waiting before one more lane opens beside a busy one.
     pub crowd: usize,
-    /// Least time from the beginning of a batch to the beginning of the next one, so that a rush does not go by in
-    /// batches of one or two while each of them is quick.
+    /// Least time from the beginning of a batch to the beginning of the next one where one of them is of several jobs, so
+    /// that a rush does not go by in small batches while each of them is quick.
     pub pace: Duration,
 }
 
@@ -39,8 +39,8 @@ struct Shared<J> {
 struct Queue<J> {
     waiting: VecDeque<J>,
     busy_lanes: usize,
-    /// The beginning of the last batch.
-    began: Option<Instant>,
+    /// The last batch: when it began, and how many jobs it had.
+    last: Option<(Instant, usize)>,
 }
 
 impl<J> Clone for Batcher<J> {
@@ -62,7 +62,7 @@ impl<J: Send + 'static> Batcher<J> {
         rules: Rules,
         work: impl Fn(Vec<J>) -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) -> Batcher<J> {
-        let queue = Mutex::new(Queue { waiting: VecDeque::new(), busy_lanes: 0, began: None });
+        let queue = Mutex::new(Queue { waiting: VecDeque::new(), busy_lanes: 0, last: None });
         Batcher { shared: Arc::new(Shared { rules, work: Box::new(work), queue }) }
     }
 
@@ -86,10 +86,15 @@ impl<J> Shared<J> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long the next batch has to wait for its turn.
+    /// How long the next batch has to wait for its turn. One job after the other is no rush: there is nobody to wait for.
     fn until_turn(&self) -> Duration {
-        let began = self.lock().began;
-        began.map_or(Duration::ZERO, |began| self.rules.pace.saturating_sub(began.elapsed()))
+        let queue = self.lock();
+        match queue.last {
+            Some((began, size)) if size > 1 || queue.waiting.len() > 1 => {
+                self.rules.pace.saturating_sub(began.elapsed())
+            }
+            _ => Duration::ZERO,
+        }
     }
 
     /// The next batch; `None` closes the lane, in the same breath in which it found too little waiting.
@@ -100,8 +105,8 @@ impl<J> Shared<J> {
             queue.busy_lanes -= 1;
             return None;
         }
-        queue.began = Some(Instant::now());
         let size = queue.waiting.len().min(self.rules.most);
+        queue.last = Some((Instant::now(), size));
         Some(queue.waiting.drain(..size).collect())
     }
 }
@@ -214,5 +219,15 @@ mod tests {
             assert_eq!(answer.await, Ok(number * 2));
         }
         assert_eq!((sizes.recv().await, sizes.recv().await), (Some(1), Some(2)));
+    }
+
+    #[tokio::test]
+    async fn one_job_after_the_other_waits_for_nobody() {
+        let gate = Arc::new(Semaphore::new(99));
+        let (batcher, mut sizes) = doubling(Rules { pace: Duration::from_secs(3600), ..RULES }, gate);
+        for number in 1..=3 {
+            assert_eq!(submit(&batcher, number).await, Ok(number * 2));
+            assert_eq!(sizes.recv().await, Some(1));
+        }
     }
 }
