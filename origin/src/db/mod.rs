@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod kept;
 pub mod lookup;
+pub mod script;
 pub mod seal;
 
 use std::time::Duration;
@@ -11,7 +12,7 @@ use anyhow::Context;
 use futures_core::future::BoxFuture;
 use secrecy::ExposeSecret;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
-use sqlx::{Executor, MySql, MySqlConnection, MySqlPool};
+use sqlx::{ConnectOptions, Executor, MySql, MySqlConnection, MySqlPool};
 
 use self::kept::Kept;
 use crate::config::MysqlConfig;
@@ -24,12 +25,6 @@ const MAX_ATTEMPTS: u32 = 5;
 
 /// Statements that a connection keeps prepared: lists and multi-row inserts come in some lengths each.
 const PREPARED_STATEMENTS: usize = 256;
-
-/// Rows of one INSERT. A statement should come to less than 16 KB, one record of TLS: sqlx 0.9.0 leaves Nagle's algorithm
-/// on (its issue 4335), and what goes out in two writes waits 40 ms for the server's delayed acknowledgement of the first.
-pub const MOST_ROWS: usize = 32;
-/// The same where a row may have half a kilobyte.
-pub const MOST_WIDE_ROWS: usize = 16;
 
 /// The connections. Cloning shares them.
 ///
@@ -59,7 +54,8 @@ impl Db {
     pub fn new(config: &MysqlConfig) -> anyhow::Result<Db> {
         let options: MySqlConnectOptions =
             config.url.expose_secret().parse().context("mysql.url is not a MySQL URL")?;
-        let options = options.statement_cache_capacity(PREPARED_STATEMENTS);
+        // The log of a slow statement would hold its values, where they stand in its text (`script.rs`).
+        let options = options.statement_cache_capacity(PREPARED_STATEMENTS).disable_statement_logging();
         let for_transactions = config.max_connections.div_ceil(2);
         let for_statements = config.max_connections.saturating_sub(for_transactions).max(1);
         let transactions = pool_options(config, for_transactions, FOR_TRANSACTIONS)

@@ -15,6 +15,7 @@ use sqlx::{MySqlConnection, MySqlPool};
 use time::{Duration, OffsetDateTime};
 
 use crate::db::lookup::{Lookup, LookupError};
+use crate::db::script::Script;
 use crate::db::{Db, is_duplicate};
 use crate::error::ApiError;
 
@@ -192,25 +193,20 @@ impl Keyed {
         Ok(store::set_reply(connection, self.user, &self.key, &reply).await?)
     }
 
-    /// Takes the keys of several writes that are done in one transaction, with their replies.
-    ///
-    /// # Errors
-    /// When one of the keys is taken: the caller rolls back and does them one by one.
-    pub async fn record_all(
-        connection: &mut MySqlConnection,
-        done: &[(&Keyed, OffsetDateTime, String)],
-    ) -> Result<(), IdempotencyError> {
-        let rows: Vec<store::NewKey> = done
-            .iter()
-            .map(|(keyed, now, reply)| store::NewKey {
-                user: keyed.user,
-                key: &keyed.key,
-                body_hash: &keyed.body_hash,
-                reply,
-                now: *now,
-            })
-            .collect();
-        Ok(store::insert_all(connection, &rows).await?)
+    /// Takes the keys of several writes that are done in one transaction, with their replies. The script fails when one
+    /// of the keys is taken: the caller rolls back and does them one by one.
+    pub fn add_all<'a>(
+        script: &mut Script,
+        done: impl IntoIterator<Item = (&'a Keyed, OffsetDateTime, &'a str)>,
+    ) {
+        let row = |(keyed, now, reply): (&'a Keyed, OffsetDateTime, &'a str)| store::NewKey {
+            user: keyed.user,
+            key: &keyed.key,
+            body_hash: &keyed.body_hash,
+            reply,
+            now,
+        };
+        store::insert_all(script, done.into_iter().map(row));
     }
 
     fn is_stale(&self, row: &store::KeyRow, now: OffsetDateTime) -> bool {

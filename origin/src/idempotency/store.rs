@@ -4,7 +4,8 @@ use farmgate_shared::ids::UserId;
 use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder, Row};
 use time::OffsetDateTime;
 
-use crate::db::{MOST_ROWS, padded};
+use crate::db::padded;
+use crate::db::script::Script;
 
 #[derive(Clone, Debug, FromRow)]
 pub struct KeyRow {
@@ -72,21 +73,13 @@ pub struct NewKey<'a> {
     pub now: OffsetDateTime,
 }
 
-pub async fn insert_all(connection: &mut MySqlConnection, keys: &[NewKey<'_>]) -> Result<(), sqlx::Error> {
-    for portion in keys.chunks(MOST_ROWS) {
-        let mut query = QueryBuilder::new(
-            "INSERT INTO idempotency_keys (user_id, idempotency_key, body_hash, reply, created_at) ",
-        );
-        query.push_values(portion, |mut row, key| {
-            row.push_bind(key.user.0)
-                .push_bind(key.key)
-                .push_bind(key.body_hash)
-                .push_bind(key.reply)
-                .push_bind(key.now);
-        });
-        query.build().execute(&mut *connection).await?;
-    }
-    Ok(())
+pub fn insert_all<'a>(script: &mut Script, keys: impl IntoIterator<Item = NewKey<'a>>) {
+    let opening =
+        "INSERT INTO idempotency_keys (user_id, idempotency_key, body_hash, reply, created_at) VALUES";
+    script.insert(opening, keys, |row, key| {
+        row.int(key.user.0).sql(",").text(key.key).sql(",").bytes(key.body_hash);
+        row.sql(",").text(key.reply).sql(",").moment(key.now);
+    });
 }
 
 pub async fn renew(

@@ -19,6 +19,7 @@ use crate::error::ApiError;
 use crate::idempotency::{Earlier, Keyed};
 use crate::stock::gate::Taken;
 use crate::stock::service::StockError;
+use crate::stock::sold_out::Outlook;
 use crate::users::service::Claim;
 use crate::{catalog, stock, users};
 
@@ -42,23 +43,23 @@ pub async fn place(
     body: CreateOrder,
 ) -> Result<CreatedOrder, ApiError> {
     let wanted = body.wanted().map_err(ApiError::fields)?;
+    let outlook = stock::service::outlook(app, &catalog::service::likely_lines(app, &wanted));
     // Most requests of a rush end here, at the price of reading them: nothing of theirs can be repeated or undone.
-    if is_hopeless(app, claim.user, &wanted) {
+    if is_hopeless(app, claim.user, outlook) {
         return Err(Problem::OutOfStock.into());
     }
     let app = app.clone();
     let task = tokio::spawn(
-        async move { place_uninterrupted(&app, claim, key, body, wanted).await }.in_current_span(),
+        async move { place_uninterrupted(&app, claim, key, body, wanted, outlook).await }.in_current_span(),
     );
     // The task is never aborted, so a failure to join is a panic: the outermost layer answers for it.
     task.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
-/// Whether an order for this is refused to this shopper whatever else is asked: it has been sold out for a while, they
-/// have no order of it, and none of theirs is in the making here.
-fn is_hopeless(app: &Arc<App>, user: UserId, wanted: &Wanted) -> bool {
-    let lines = catalog::service::likely_lines(app, wanted);
-    stock::service::is_sold_out_to(app, user, &lines) && !app.order_turns.is_taken(user)
+/// Whether the shopper is refused whatever else is asked: it has been sold out for a while, they have no order of it, and
+/// none of theirs is in the making here.
+fn is_hopeless(app: &Arc<App>, user: UserId, outlook: Outlook) -> bool {
+    stock::service::is_sold_out_to(app, user, outlook) && !app.order_turns.is_taken(user)
 }
 
 async fn place_uninterrupted(
@@ -67,6 +68,7 @@ async fn place_uninterrupted(
     key: Option<String>,
     body: CreateOrder,
     wanted: Wanted,
+    outlook: Outlook,
 ) -> Result<CreatedOrder, ApiError> {
     let user = claim.user;
     let keyed = Keyed::new(user, key, "POST /api/orders", &body).map_err(OrderError::from)?;
@@ -75,7 +77,7 @@ async fn place_uninterrupted(
     let _turn = app.order_turns.take(user).await;
     let now = app.clock.now();
     // Before anything else is read: while a rush begins, most requests end here.
-    if stock::service::is_sold_out(app, &catalog::service::likely_lines(app, &wanted)) {
+    if outlook != Outlook::Open {
         let (standing, earlier) =
             tokio::join!(users::service::confirm(app, claim), earlier_reply(app, &keyed, now));
         standing?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use farmgate_shared::api::orders::OrderQuery;
 use farmgate_shared::ids::{OrderId, OrderNo, UserId};
 use farmgate_shared::money::Fen;
+use serde_json::json;
 use sqlx::types::Json;
 use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder};
 use time::OffsetDateTime;
@@ -12,10 +13,11 @@ use time::OffsetDateTime;
 use super::draft::Draft;
 use super::model::{Status, line_amount};
 use crate::catalog::offers::Offer;
-use crate::db::{MOST_ROWS, MOST_WIDE_ROWS, push_list};
+use crate::db::push_list;
+use crate::db::script::{Ran, Script, Sql};
 
 /// `delivery_address`: the JSON column holds a sealed value.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize)]
 pub struct SealedAddress {
     pub sealed: String,
 }
@@ -64,68 +66,52 @@ macro_rules! order_columns {
 }
 
 /// Makes the orders, awaiting payment.
-pub async fn insert(connection: &mut MySqlConnection, orders: &[Arc<Draft>]) -> Result<(), sqlx::Error> {
-    for portion in orders.chunks(MOST_WIDE_ROWS) {
-        let mut query = QueryBuilder::new(
-            "INSERT INTO orders (order_no, user_id, total_amount, discount_amount, actual_amount, status, \
-             delivery_address, delivery_fee, remark, created_at, pay_deadline) ",
-        );
-        query.push_values(portion, |mut row, order| {
-            row.push_bind(order.order_no.as_str()).push_bind(order.keyed.user().0);
-            for amount in [order.sums.total, order.sums.discount, order.sums.actual] {
-                row.push_bind(amount.0).push_unseparated(" / 100");
-            }
-            row.push_bind(Status::AwaitingPayment.number())
-                .push_bind(Json(SealedAddress { sealed: order.address_sealed.clone() }))
-                .push_bind(order.sums.delivery.0)
-                .push_unseparated(" / 100")
-                .push_bind(&order.remark)
-                .push_bind(order.now)
-                .push_bind(order.pay_deadline);
-        });
-        query.build().execute(&mut *connection).await?;
-    }
-    Ok(())
+pub fn insert(script: &mut Script, orders: &[Arc<Draft>]) {
+    let opening = "INSERT INTO orders (order_no, user_id, total_amount, discount_amount, actual_amount, status, \
+                   delivery_address, delivery_fee, remark, created_at, pay_deadline) VALUES";
+    script.insert(opening, orders, |row, order| {
+        row.text(order.order_no.as_str()).sql(",").int(order.keyed.user().0);
+        for amount in [order.sums.total, order.sums.discount, order.sums.actual] {
+            row.sql(",").yuan(amount);
+        }
+        row.sql(",")
+            .int(Status::AwaitingPayment.number())
+            .sql(",")
+            .text(&json!({ "sealed": order.address_sealed }).to_string());
+        row.sql(",").yuan(order.sums.delivery).sql(",").text(&order.remark);
+        row.sql(",").moment(order.now).sql(",").moment(order.pay_deadline);
+    });
 }
 
-/// The ids behind some order numbers, and 0 for one that was buried. Waits for a sweeper that is about to bury one.
-pub async fn ids_or_tombstones(
-    connection: &mut MySqlConnection,
-    numbers: impl Iterator<Item = &OrderNo> + Clone,
-) -> Result<Vec<(String, i64)>, sqlx::Error> {
-    let mut query = QueryBuilder::new("(SELECT order_no, id FROM orders WHERE order_no IN ");
-    push_list(&mut query, numbers.clone().map(OrderNo::as_str));
-    query.push(") UNION ALL (SELECT order_no, 0 FROM order_tombstones WHERE order_no IN ");
-    push_list(&mut query, numbers.map(OrderNo::as_str));
-    query.push(" FOR UPDATE)");
-    query.build_query_as().fetch_all(connection).await
+/// The ids behind some order numbers, and 0 for one that was buried, as rows of the script. Waits for a sweeper that is
+/// about to bury one.
+pub fn ids_or_tombstones<'a>(script: &mut Script, numbers: impl Iterator<Item = &'a OrderNo> + Clone) {
+    let write = |sql: &mut Sql<'_>, number: &OrderNo| {
+        sql.text(number.as_str());
+    };
+    script.statement(|sql| {
+        sql.sql("(SELECT order_no, id FROM orders WHERE order_no IN ").list(numbers.clone(), write);
+        sql.sql(") UNION ALL (SELECT order_no, 0 FROM order_tombstones WHERE order_no IN ")
+            .list(numbers, write);
+        sql.sql(" FOR UPDATE)");
+    });
 }
 
-pub async fn insert_items(
-    connection: &mut MySqlConnection,
-    items: &[(OrderId, &Offer, Fen)],
-) -> Result<(), sqlx::Error> {
-    for portion in items.chunks(MOST_ROWS) {
-        let mut query = QueryBuilder::new(
-            "INSERT INTO order_items (order_id, sku_id, product_id, name, image, specifications, price_fen, \
-             quantity, amount_fen, discount_fen) ",
-        );
-        query.push_values(portion, |mut row, (order, offer, discount)| {
-            row.push_bind(order.0)
-                .push_bind(offer.sku_id.0)
-                .push_bind(offer.product_id.0)
-                .push_bind(&offer.name)
-                .push_bind(&offer.image)
-                .push_bind(&offer.specifications)
-                .push_bind(offer.price.0)
-                .push_bind(offer.quantity.get())
-                // The sums were computed from the same lines, so this one fits.
-                .push_bind(line_amount(offer).map(|amount| amount.0))
-                .push_bind(discount.0);
-        });
-        query.build().execute(&mut *connection).await?;
-    }
-    Ok(())
+/// Reads the rows of [`ids_or_tombstones`].
+pub fn read_ids(ran: &Ran) -> Result<Vec<(String, i64)>, sqlx::Error> {
+    ran.rows.iter().map(FromRow::from_row).collect()
+}
+
+pub fn insert_items<'a>(script: &mut Script, items: impl IntoIterator<Item = (OrderId, &'a Offer, Fen)>) {
+    let opening = "INSERT INTO order_items (order_id, sku_id, product_id, name, image, specifications, price_fen, \
+                   quantity, amount_fen, discount_fen) VALUES";
+    script.insert(opening, items, |row, (order, offer, discount)| {
+        row.int(order.0).sql(",").int(offer.sku_id.0).sql(",").int(offer.product_id.0);
+        row.sql(",").text(&offer.name).sql(",").text(&offer.image).sql(",").text(&offer.specifications);
+        row.sql(",").int(offer.price.0).sql(",").int(offer.quantity.get());
+        // The sums were computed from the same lines, so this one fits.
+        row.sql(",").int(line_amount(offer).map_or(0, |amount| amount.0)).sql(",").int(discount.0);
+    });
 }
 
 pub async fn find(pool: &MySqlPool, user: UserId, id: OrderId) -> Result<Option<OrderRow>, sqlx::Error> {

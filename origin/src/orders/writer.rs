@@ -18,6 +18,7 @@ use super::store;
 use crate::coupons::{self, Spend};
 use crate::crash::{self, Point};
 use crate::db::batch::{Batcher, Rules};
+use crate::db::script::Script;
 use crate::db::{Db, TransactionError, is_contention, is_duplicate, is_shutdown};
 use crate::idempotency::{IdempotencyError, Keyed, Start};
 use crate::outbox::model::{EventKind, NewEvent};
@@ -146,18 +147,19 @@ fn insert_together(
     drafts: Arc<Vec<Arc<Draft>>>,
 ) -> BoxFuture<'_, Result<Vec<CreatedOrder>, OrderError>> {
     Box::pin(async move {
-        let replies = insert_rows(connection, &drafts).await?;
-        let mut keys = Vec::with_capacity(drafts.len());
-        for (draft, reply) in drafts.iter().zip(&replies) {
-            keys.push((
-                &draft.keyed,
-                draft.now,
-                serde_json::to_string(reply).map_err(IdempotencyError::Reply)?,
-            ));
-        }
-        Keyed::record_all(connection, &keys).await?;
-        hold(connection, &drafts, &replies).await?;
-        Ok(replies)
+        let made = insert_orders(connection, &drafts).await?;
+        let texts: Vec<String> = made
+            .iter()
+            .map(|made| serde_json::to_string(&made.reply).map_err(IdempotencyError::Reply))
+            .collect::<Result<_, _>>()?;
+        let mut script = Script::default();
+        let keys = made.iter().zip(&texts);
+        Keyed::add_all(
+            &mut script,
+            keys.map(|(made, text)| (&made.draft.keyed, made.draft.now, text.as_str())),
+        );
+        finish(connection, script, &made).await?;
+        Ok(made.into_iter().map(|made| made.reply).collect())
     })
 }
 
@@ -171,61 +173,71 @@ fn insert_alone(
             return Ok(Written::Earlier(reply));
         }
         let drafts = [draft];
-        let replies = insert_rows(connection, &drafts).await?;
-        let ([draft], [reply]) = (&drafts, replies.as_slice()) else {
+        let mut made = insert_orders(connection, &drafts).await?;
+        let ([draft], [only]) = (&drafts, made.as_slice()) else {
             return Err(OrderError::Database(sqlx::Error::RowNotFound));
         };
-        draft.keyed.finish(connection, reply).await?;
-        hold(connection, &drafts, &replies).await?;
-        Ok(Written::Made(reply.clone()))
+        draft.keyed.finish(connection, &only.reply).await?;
+        finish(connection, Script::default(), &made).await?;
+        made.pop().map(|made| Written::Made(made.reply)).ok_or(OrderError::NotFound)
     })
 }
 
-async fn insert_rows(
+/// An order whose row is there.
+struct Made<'a> {
+    draft: &'a Draft,
+    reply: CreatedOrder,
+}
+
+/// The first trip: the orders, and the ids that they were given.
+async fn insert_orders<'a>(
     connection: &mut MySqlConnection,
-    drafts: &[Arc<Draft>],
-) -> Result<Vec<CreatedOrder>, OrderError> {
-    store::insert(connection, drafts).await.map_err(|error| match is_duplicate(&error) {
+    drafts: &'a [Arc<Draft>],
+) -> Result<Vec<Made<'a>>, OrderError> {
+    let mut script = Script::default();
+    store::insert(&mut script, drafts);
+    // Asked for rather than counted up from the first, since a server in a group hands them out in steps. The same
+    // statement looks for tombstones: after the orders' rows, so that whichever of this and the sweeper comes second
+    // waits for the other, or one is turned away by the deadlock check and tries anew.
+    store::ids_or_tombstones(&mut script, drafts.iter().map(|draft| &draft.order_no));
+    let ran = script.run(connection).await.map_err(|error| match is_duplicate(&error) {
         true => OrderError::NumberTaken,
         false => OrderError::Database(error),
     })?;
-    let ids = ids(connection, drafts).await?;
-    let made = || drafts.iter().zip(&ids);
-    let items: Vec<_> = made()
-        .flat_map(|(draft, id)| {
-            draft.offers.iter().zip(&draft.discounts).map(move |(offer, discount)| (*id, offer, *discount))
-        })
-        .collect();
-    store::insert_items(connection, &items).await?;
-    let spends: Vec<Spend> = made().filter_map(|(draft, id)| draft.spend(*id)).collect();
-    coupons::service::spend(connection, &spends).await?;
-    let placed = |order: &OrderId| NewEvent { kind: EventKind::OrderPlaced, order: *order };
-    outbox::service::record(connection, &ids.iter().map(placed).collect::<Vec<_>>()).await?;
-    Ok(made().map(|(draft, id)| draft.created(*id)).collect())
-}
-
-/// The ids of the orders just inserted, in their order; they are asked for rather than counted up from the first, since
-/// a server in a group hands them out in steps. The same statement looks for tombstones: after the orders' rows, so
-/// that whichever of this and the sweeper comes second waits for the other, or one is turned away by the deadlock check
-/// and tries anew.
-async fn ids(connection: &mut MySqlConnection, drafts: &[Arc<Draft>]) -> Result<Vec<OrderId>, OrderError> {
-    let rows = store::ids_or_tombstones(connection, drafts.iter().map(|draft| &draft.order_no)).await?;
+    let rows = store::read_ids(&ran)?;
     if rows.iter().any(|(_, id)| *id == 0) {
         return Err(OrderError::Buried);
     }
     let ids: HashMap<&str, i64> = rows.iter().map(|(number, id)| (number.as_str(), *id)).collect();
-    let id = |draft: &Arc<Draft>| ids.get(draft.order_no.as_str()).copied().map(OrderId);
-    drafts.iter().map(|draft| id(draft).ok_or(OrderError::NotFound)).collect()
+    let made = |draft: &'a Arc<Draft>| {
+        let id = ids.get(draft.order_no.as_str()).copied().map(OrderId).ok_or(OrderError::NotFound)?;
+        Ok(Made { draft, reply: draft.created(id) })
+    };
+    drafts.iter().map(made).collect()
 }
 
-/// The last part of the transaction, which locks the rows that others wait for.
-async fn hold(
+/// The second trip: what hangs on the orders, and last their stock, whose rows others wait for. `script` is what is to be
+/// said first.
+async fn finish(
     connection: &mut MySqlConnection,
-    drafts: &[Arc<Draft>],
-    replies: &[CreatedOrder],
+    mut script: Script,
+    made: &[Made<'_>],
 ) -> Result<(), OrderError> {
+    let spends: Vec<Spend> = made.iter().filter_map(|made| made.draft.spend(made.reply.order_id)).collect();
+    coupons::service::spend(connection, &spends).await?;
+    store::insert_items(
+        &mut script,
+        made.iter().flat_map(|Made { draft, reply }| {
+            let lines = draft.offers.iter().zip(&draft.discounts);
+            lines.map(|(offer, discount)| (reply.order_id, offer, *discount))
+        }),
+    );
+    let placed = |made: &Made<'_>| NewEvent { kind: EventKind::OrderPlaced, order: made.reply.order_id };
+    outbox::service::add(&mut script, &made.iter().map(placed).collect::<Vec<_>>());
     let lines: Vec<(OrderId, &[Line])> =
-        drafts.iter().zip(replies).map(|(draft, reply)| (reply.order_id, draft.lines.as_slice())).collect();
+        made.iter().map(|made| (made.reply.order_id, made.draft.lines.as_slice())).collect();
+    let holding = stock::service::hold(&mut script, &lines)?;
     crash::point(Point::InBatch);
-    Ok(stock::service::hold(connection, &lines).await?)
+    let ran = script.run(connection).await?;
+    Ok(holding.check(&ran)?)
 }

@@ -6,6 +6,7 @@ use time::{Duration, OffsetDateTime};
 use super::consumers::CONSUMERS;
 use super::model::NewEvent;
 use super::store;
+use crate::db::script::Script;
 
 /// Delivered events are kept this long for `reconcile`, whose rule looks at orders that are a day younger.
 const KEPT: Duration = Duration::days(30);
@@ -17,8 +18,16 @@ const MOST_FORGOTTEN: u32 = 1000;
 /// # Errors
 /// When MySQL is away; the caller rolls back.
 pub async fn record(connection: &mut MySqlConnection, events: &[NewEvent]) -> Result<(), sqlx::Error> {
+    let mut script = Script::default();
+    add(&mut script, events);
+    script.run(connection).await?;
+    Ok(())
+}
+
+/// The same, as a part of a script of the caller's transaction.
+pub fn add(script: &mut Script, events: &[NewEvent]) {
     let is_wanted = |kind| CONSUMERS.iter().any(|consumer| consumer.wants.contains(&kind));
-    store::insert(connection, events, is_wanted).await
+    store::insert(script, events, is_wanted);
 }
 
 /// Forgets events that were delivered long ago; says how many. What was not delivered is kept, whatever its age.

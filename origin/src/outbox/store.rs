@@ -5,27 +5,18 @@ use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder};
 use time::OffsetDateTime;
 
 use super::model::{Event, EventKind, NewEvent};
-use crate::db::{MOST_ROWS, push_list};
+use crate::db::push_list;
+use crate::db::script::Script;
 
 /// Longest `last_error`, in characters.
 const ERROR_CHARS: usize = 500;
 
 /// Records events; one that nobody wants counts as handed out.
-pub async fn insert(
-    connection: &mut MySqlConnection,
-    events: &[NewEvent],
-    is_wanted: impl Fn(EventKind) -> bool,
-) -> Result<(), sqlx::Error> {
-    for portion in events.chunks(MOST_ROWS) {
-        let mut query = QueryBuilder::new("INSERT INTO outbox (kind, order_id, published_at) ");
-        query.push_values(portion, |mut row, event| {
-            row.push_bind(event.kind.name()).push_bind(event.order.0);
-            row.push("IF(").push_bind_unseparated(is_wanted(event.kind));
-            row.push_unseparated(", NULL, UTC_TIMESTAMP(3))");
-        });
-        query.build().execute(&mut *connection).await?;
-    }
-    Ok(())
+pub fn insert(script: &mut Script, events: &[NewEvent], is_wanted: impl Fn(EventKind) -> bool) {
+    script.insert("INSERT INTO outbox (kind, order_id, published_at) VALUES", events, |row, event| {
+        row.text(event.kind.name()).sql(",").int(event.order.0);
+        row.sql(if is_wanted(event.kind) { ",NULL" } else { ",UTC_TIMESTAMP(3)" });
+    });
 }
 
 /// Whether there is anything to do.

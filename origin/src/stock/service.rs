@@ -13,6 +13,7 @@ use super::model::{Change, Shift};
 use super::sold_out::Outlook;
 use super::store::{self, Movement};
 use crate::app::App;
+use crate::db::script::{Ran, Script};
 use crate::idempotency::KEY_LIFE;
 
 /// Movements of one SKU that are read to know its buyers.
@@ -46,13 +47,13 @@ pub enum StockError {
     Database(#[from] sqlx::Error),
 }
 
-/// Holds the lines of some orders that await payment. Call it last in the transaction, so that a hot row is locked as
-/// short as can be; rows are taken in SKU order, so that two transactions never wait for each other in a circle.
+/// Holds the lines of some orders that await payment, as the last part of a script and of its transaction, so that a hot
+/// row is locked as short as can be; rows are taken in SKU order, so that two transactions never wait for each other in a
+/// circle. What it came to is to be asked of the answer, once the script has run.
 ///
 /// # Errors
-/// [`StockError::NotEnough`], or [`StockError::SomeNotEnough`] where it takes doing the orders one by one to say for
-/// which; the caller rolls back.
-pub async fn hold(connection: &mut MySqlConnection, orders: &[(OrderId, &[Line])]) -> Result<(), StockError> {
+/// [`StockError::SomeNotEnough`] when the orders ask for more than there can be.
+pub fn hold(script: &mut Script, orders: &[(OrderId, &[Line])]) -> Result<Holding, StockError> {
     let mut movements = Vec::with_capacity(orders.len());
     let mut sums: BTreeMap<SkuId, u32> = BTreeMap::new();
     for (order, lines) in orders {
@@ -62,18 +63,49 @@ pub async fn hold(connection: &mut MySqlConnection, orders: &[(OrderId, &[Line])
             *sum = sum.checked_add(line.quantity).ok_or(StockError::SomeNotEnough)?;
         }
     }
-    store::record(connection, &movements).await?;
-    let sums: Vec<Line> = sums.into_iter().map(|(sku_id, quantity)| Line { sku_id, quantity }).collect();
+    store::record(script, &movements);
+    let lines: Vec<Line> = sums.into_iter().map(|(sku_id, quantity)| Line { sku_id, quantity }).collect();
     if orders.len() > 1 {
-        let held = store::hold_all(connection, &sums).await?;
-        return if usize::try_from(held) == Ok(sums.len()) { Ok(()) } else { Err(StockError::SomeNotEnough) };
-    }
-    for line in sums {
-        if !store::hold(connection, line).await? {
-            return Err(StockError::NotEnough(line.sku_id));
+        store::hold_all(script, &lines);
+    } else {
+        for line in &lines {
+            store::hold_all(script, std::slice::from_ref(line));
         }
     }
-    Ok(())
+    Ok(Holding { lines, is_together: orders.len() > 1 })
+}
+
+/// What a script is to hold.
+#[derive(Debug)]
+pub struct Holding {
+    lines: Vec<Line>,
+    is_together: bool,
+}
+
+impl Holding {
+    /// Whether all of it is held.
+    ///
+    /// # Errors
+    /// [`StockError::NotEnough`], or [`StockError::SomeNotEnough`] where it takes doing the orders one by one to say for
+    /// which; the caller rolls back.
+    pub fn check(&self, ran: &Ran) -> Result<(), StockError> {
+        if self.is_together {
+            let held = ran.affected.last().copied().unwrap_or(0);
+            return if usize::try_from(held) == Ok(self.lines.len()) {
+                Ok(())
+            } else {
+                Err(StockError::SomeNotEnough)
+            };
+        }
+        // One statement a line, the last ones of the script.
+        let first = ran.affected.len().saturating_sub(self.lines.len());
+        for (line, held) in self.lines.iter().zip(ran.affected.iter().skip(first)) {
+            if *held != 1 {
+                return Err(StockError::NotEnough(line.sku_id));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Turns a paid order's holds into sales.
@@ -121,7 +153,9 @@ pub async fn create(connection: &mut MySqlConnection, line: Line) -> Result<bool
         return Ok(false);
     }
     let change = Change { available: i64::from(line.quantity), held: 0, sold: 0 };
-    store::record(connection, &[Movement { line, order: None, reason: "stocked", change }]).await?;
+    let mut script = Script::default();
+    store::record(&mut script, &[Movement { line, order: None, reason: "stocked", change }]);
+    script.run(connection).await?;
     Ok(true)
 }
 
@@ -132,7 +166,10 @@ async fn record(
     shift: Shift,
 ) -> Result<(), sqlx::Error> {
     let movements: Vec<Movement> = lines.iter().map(|line| movement(order, *line, shift)).collect();
-    store::record(connection, &movements).await
+    let mut script = Script::default();
+    store::record(&mut script, &movements);
+    script.run(connection).await?;
+    Ok(())
 }
 
 fn movement(order: OrderId, line: Line, shift: Shift) -> Movement {
@@ -291,17 +328,17 @@ pub fn note_sold_out(app: &App, sku: SkuId, left: u32) {
     app.sold_out.raise(sku, left, Instant::now());
 }
 
-/// Whether some of the lines were sold out a moment ago.
-pub fn is_sold_out(app: &App, lines: &[Line]) -> bool {
-    app.sold_out.outlook(lines, Instant::now()) != Outlook::Open
+/// Whether some of the lines were sold out a moment ago. To be asked once for an order: where a flag has to be looked
+/// after, the one who is told that the way is open looks after it.
+pub fn outlook(app: &App, lines: &[Line]) -> Outlook {
+    app.sold_out.outlook(lines, Instant::now())
 }
 
-/// Whether some of the lines have been sold out for a while, and the shopper has bought nothing of it that they could be
-/// asking for once more.
-pub fn is_sold_out_to(app: &Arc<App>, user: UserId, lines: &[Line]) -> bool {
-    let now = Instant::now();
-    let Outlook::ShortForLong(sku) = app.sold_out.outlook(lines, now) else { return false };
-    match app.buyers.ask(sku, user, now) {
+/// Whether something has been sold out for a while, and the shopper has bought nothing of it that they could be asking for
+/// once more.
+pub fn is_sold_out_to(app: &Arc<App>, user: UserId, outlook: Outlook) -> bool {
+    let Outlook::ShortForLong(sku) = outlook else { return false };
+    match app.buyers.ask(sku, user, Instant::now()) {
         Bought::No => true,
         Bought::Perhaps => false,
         Bought::Read(reading) => {

@@ -14,7 +14,9 @@ const LIFE: Duration = Duration::from_millis(500);
 /// How long an outlived flag is remembered: one that is raised again meanwhile was never down.
 const MEMORY: Duration = Duration::from_secs(1);
 /// A flag that has been up for so long is settled: an order that took the last units before it is made or given up by now.
-const SETTLED: Duration = Duration::from_secs(1);
+const SETTLED: Duration = Duration::from_millis(500);
+/// When a flag is no longer believed, one asker finds out whether it still stands, and the others believe it for so long.
+const PROBE: Duration = Duration::from_millis(50);
 
 /// SKUs that had less left than somebody asked for.
 #[derive(Debug, Default)]
@@ -38,17 +40,19 @@ struct Flag {
     /// Units that were left.
     left: u32,
     raised: Instant,
+    /// It is believed until then.
+    until: Instant,
     /// When it was first raised of the times that followed each other closely.
     since: Instant,
 }
 
 impl Flag {
-    fn holds(&self, now: Instant) -> bool {
-        now.duration_since(self.raised) < LIFE
-    }
-
     fn is_remembered(&self, now: Instant) -> bool {
         now.duration_since(self.raised) < MEMORY
+    }
+
+    fn outlook(&self, sku: SkuId, now: Instant) -> Outlook {
+        if now.duration_since(self.since) >= SETTLED { Outlook::ShortForLong(sku) } else { Outlook::Short }
     }
 }
 
@@ -58,7 +62,7 @@ impl SoldOut {
         let mut flags = self.flags.write().unwrap_or_else(PoisonError::into_inner);
         flags.retain(|_, flag| flag.is_remembered(now));
         let since = flags.get(&sku).filter(|flag| left <= flag.left).map_or(now, |flag| flag.since);
-        flags.insert(sku, Flag { left, raised: now, since });
+        flags.insert(sku, Flag { left, raised: now, until: now + LIFE, since });
     }
 
     /// Stock came back.
@@ -82,19 +86,38 @@ impl SoldOut {
 
     /// Whether one of the lines asks for more than was left a moment ago.
     pub fn outlook(&self, lines: &[Line], now: Instant) -> Outlook {
-        let flags = self.flags.read().unwrap_or_else(PoisonError::into_inner);
         let mut outlook = Outlook::Open;
         for line in lines {
-            let Some(flag) = flags.get(&line.sku_id) else { continue };
-            if flag.left >= line.quantity || !flag.holds(now) {
-                continue;
+            match self.outlook_of(*line, now) {
+                Outlook::Open => {}
+                Outlook::Short => outlook = Outlook::Short,
+                long @ Outlook::ShortForLong(_) => return long,
             }
-            if now.duration_since(flag.since) >= SETTLED {
-                return Outlook::ShortForLong(line.sku_id);
-            }
-            outlook = Outlook::Short;
         }
         outlook
+    }
+
+    fn outlook_of(&self, line: Line, now: Instant) -> Outlook {
+        let flags = self.flags.read().unwrap_or_else(PoisonError::into_inner);
+        match flags.get(&line.sku_id) {
+            Some(flag) if flag.left < line.quantity && flag.is_remembered(now) => {
+                if flag.until > now {
+                    return flag.outlook(line.sku_id, now);
+                }
+            }
+            _ => return Outlook::Open,
+        }
+        drop(flags);
+        let mut flags = self.flags.write().unwrap_or_else(PoisonError::into_inner);
+        match flags.get_mut(&line.sku_id) {
+            // Another one has gone to find out meanwhile.
+            Some(flag) if flag.until > now => flag.outlook(line.sku_id, now),
+            Some(flag) => {
+                flag.until = now + PROBE;
+                Outlook::Open
+            }
+            None => Outlook::Open,
+        }
     }
 }
 
@@ -118,7 +141,7 @@ mod tests {
             Outlook::Short,
             "all or none"
         );
-        assert_eq!(sold_out.outlook(&line(1, 3), start + LIFE), Outlook::Open, "asked anew after a while");
+        assert_eq!(sold_out.outlook(&line(1, 3), start + LIFE), Outlook::Open, "one asks anew after a while");
         sold_out.raise(SkuId(1), 0, start);
         sold_out.lower(&line(1, 3));
         assert_eq!(sold_out.outlook(&line(1, 3), start), Outlook::Open);
@@ -131,7 +154,7 @@ mod tests {
         for ms in [0, 520, 1040] {
             sold_out.raise(SkuId(1), 0, at(ms));
         }
-        assert_eq!(sold_out.outlook(&line(1, 1), at(999)), Outlook::Short);
+        assert_eq!(sold_out.outlook(&line(1, 1), at(499)), Outlook::Short);
         assert_eq!(sold_out.outlook(&line(1, 1), at(1041)), Outlook::ShortForLong(SkuId(1)));
         // More is left than before: somebody gave back, and may have bought again.
         sold_out.raise(SkuId(1), 1, at(1100));
@@ -139,6 +162,22 @@ mod tests {
         // Long forgotten.
         sold_out.raise(SkuId(1), 1, at(3000));
         assert_eq!(sold_out.outlook(&line(1, 2), at(3001)), Outlook::Short);
+    }
+
+    #[test]
+    fn one_finds_out_whether_a_flag_still_stands_and_the_others_believe_it() {
+        let (sold_out, start) = (SoldOut::default(), Instant::now());
+        sold_out.raise(SkuId(1), 0, start);
+        let over = start + LIFE;
+        assert_eq!(sold_out.outlook(&line(1, 1), over), Outlook::Open);
+        assert_eq!(sold_out.outlook(&line(1, 1), over), Outlook::ShortForLong(SkuId(1)));
+        assert_eq!(
+            sold_out.outlook(&line(1, 1), over + PROBE),
+            Outlook::Open,
+            "the first one did not come back"
+        );
+        assert_eq!(sold_out.outlook(&line(1, 1), start + MEMORY), Outlook::Open);
+        assert_eq!(sold_out.outlook(&line(1, 1), start + MEMORY), Outlook::Open, "nobody came back");
     }
 
     #[test]

@@ -8,7 +8,8 @@ use time::OffsetDateTime;
 
 use super::Line;
 use super::model::Change;
-use crate::db::{MOST_ROWS, padded, push_list};
+use crate::db::push_list;
+use crate::db::script::{Script, Sql};
 
 pub async fn available(pool: &MySqlPool, skus: &[SkuId]) -> Result<Vec<(i64, i64)>, sqlx::Error> {
     let mut query = QueryBuilder::new("SELECT sku_id, CAST(available AS SIGNED) FROM stock WHERE sku_id IN ");
@@ -67,35 +68,28 @@ pub async fn buyers(
     Ok((!is_cut).then(|| recent.map(|(user, _)| UserId(user)).collect()))
 }
 
-/// Takes from what is available, if there is as much: false leaves the row as it was.
-pub async fn hold(connection: &mut MySqlConnection, line: Line) -> Result<bool, sqlx::Error> {
-    let guarded =
-        "UPDATE stock SET available = available - ?, held = held + ? WHERE sku_id = ? AND available >= ?";
-    shift(connection, guarded, line).await
-}
-
-/// Takes from what is available of several SKUs, in SKU order: says of how many rows there was as much. The others are
-/// left as they were.
-pub async fn hold_all(connection: &mut MySqlConnection, lines: &[Line]) -> Result<u64, sqlx::Error> {
-    // A SKU named twice in a CASE or a list counts once.
-    let lines = padded(lines.to_vec());
-    let push_quantities = |query: &mut QueryBuilder<sqlx::MySql>| {
-        query.push("CASE sku_id");
-        for line in &lines {
-            query.push(" WHEN ").push_bind(line.sku_id.0).push(" THEN ").push_bind(line.quantity);
+/// Takes from what is available of several SKUs, in SKU order, where there is as much. The others are left as they were,
+/// and the count of rows tells.
+pub fn hold_all(script: &mut Script, lines: &[Line]) {
+    let quantities = |sql: &mut Sql<'_>| {
+        sql.sql("CASE sku_id");
+        for line in lines {
+            sql.sql(" WHEN ").int(line.sku_id.0).sql(" THEN ").int(line.quantity);
         }
-        query.push(" END");
+        sql.sql(" END");
     };
-    let mut query = QueryBuilder::new("UPDATE stock SET available = available - ");
-    push_quantities(&mut query);
-    query.push(", held = held + ");
-    push_quantities(&mut query);
-    query.push(" WHERE sku_id IN ");
-    push_list(&mut query, lines.iter().map(|line| line.sku_id.0));
-    query.push(" AND available >= ");
-    push_quantities(&mut query);
-    query.push(" ORDER BY sku_id");
-    Ok(query.build().execute(connection).await?.rows_affected())
+    script.statement(|sql| {
+        sql.sql("UPDATE stock SET available = available - ");
+        quantities(sql);
+        sql.sql(", held = held + ");
+        quantities(sql);
+        sql.sql(" WHERE sku_id IN ").list(lines, |sql, line| {
+            sql.int(line.sku_id.0);
+        });
+        sql.sql(" AND available >= ");
+        quantities(sql);
+        sql.sql(" ORDER BY sku_id");
+    });
 }
 
 /// What was held is sold.
@@ -147,22 +141,17 @@ pub struct Movement {
     pub change: Change,
 }
 
-pub async fn record(connection: &mut MySqlConnection, movements: &[Movement]) -> Result<(), sqlx::Error> {
-    for portion in movements.chunks(MOST_ROWS) {
-        let mut query = QueryBuilder::new(
-            "INSERT INTO stock_movements (sku_id, order_id, reason, available_change, held_change, sold_change) ",
-        );
-        query.push_values(portion, |mut row, movement| {
-            row.push_bind(movement.line.sku_id.0)
-                .push_bind(movement.order.map(|order| order.0))
-                .push_bind(movement.reason)
-                .push_bind(movement.change.available)
-                .push_bind(movement.change.held)
-                .push_bind(movement.change.sold);
-        });
-        query.build().execute(&mut *connection).await?;
-    }
-    Ok(())
+pub fn record(script: &mut Script, movements: &[Movement]) {
+    let opening = "INSERT INTO stock_movements (sku_id, order_id, reason, available_change, held_change, sold_change) VALUES";
+    script.insert(opening, movements, |row, movement| {
+        row.int(movement.line.sku_id.0).sql(",");
+        match movement.order {
+            Some(order) => row.int(order.0),
+            None => row.sql("NULL"),
+        };
+        row.sql(",").text(movement.reason).sql(",").int(movement.change.available);
+        row.sql(",").int(movement.change.held).sql(",").int(movement.change.sold);
+    });
 }
 
 /// Brings the seed's `products.stock` column to the sum over SKUs, without touching `updated_at`.
