@@ -52,7 +52,7 @@ pub struct OrderArgs {
     #[arg(long, default_value_t = 5)]
     rounds: u64,
     /// Connections to each server
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 256)]
     connections: u64,
     /// Processes of each peer
     #[arg(long, default_value_t = 3)]
