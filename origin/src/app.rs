@@ -20,9 +20,9 @@ use crate::stock::buyers::Buyers;
 use crate::stock::gate::Gate;
 use crate::stock::sold_out::SoldOut;
 use crate::users::session::Sessions;
-use crate::wechat::client::PayClient;
 use crate::wechat::login::WechatLogin;
 use crate::wechat::notify::NotifyOpener;
+use crate::wechat::pay::PayClient;
 use crate::{addresses, catalog, idempotency, users};
 
 /// The process's parts.

@@ -181,8 +181,12 @@ pub struct PayConfig {
     pub api_v3_key: SecretString,
     pub platform_keys: String,
     pub base_url: String,
+    /// Empty for none.
+    pub backup_base_url: String,
     pub notify_url: String,
+    pub connect_timeout_ms: u64,
     pub timeout_ms: u64,
+    pub call_within_ms: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -364,6 +368,11 @@ impl Config {
         ] {
             ensure!(url.starts_with("https://"), "outside development {name} must be https");
         }
+        let backup = &self.pay.backup_base_url;
+        ensure!(
+            backup.is_empty() || backup.starts_with("https://"),
+            "outside development pay.backup_base_url must be https, or empty for none"
+        );
         ensure!(!self.pay.notify_url.contains('?'), "pay.notify_url must have no query (WeChat's rule)");
         for (name, secret) in
             [("wechat.secret", &self.wechat.secret), ("pay.api_v3_key", &self.pay.api_v3_key)]

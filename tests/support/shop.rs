@@ -179,6 +179,7 @@ impl Shop {
             ("FARMGATE_REDIS__PREFIX", schema.name.clone()),
             ("FARMGATE_WECHAT__BASE_URL", wechat.url().to_owned()),
             ("FARMGATE_PAY__BASE_URL", wechat.url().to_owned()),
+            ("FARMGATE_PAY__BACKUP_BASE_URL", String::new()),
             ("FARMGATE_PAY__NOTIFY_URL", format!("{front}/api/payments/wechat/notify")),
             ("FARMGATE_LOG__FILTER", "info,farmgate_origin=debug".to_owned()),
         ];

@@ -249,6 +249,7 @@ fn origin_settings(
         ("REDIS__PREFIX", REDIS_PREFIX.to_owned()),
         ("WECHAT__BASE_URL", text(&endpoints.wechat_sim)),
         ("PAY__BASE_URL", text(&endpoints.wechat_sim)),
+        ("PAY__BACKUP_BASE_URL", String::new()),
         ("PAY__NOTIFY_URL", format!("{edge}/api/payments/wechat/notify")),
     ];
     settings.extend(more.map(|(name, value)| (format!("FARMGATE_{name}"), value)));

@@ -26,7 +26,7 @@ use crate::db::{Retryable, TransactionError};
 use crate::error::ApiError;
 use crate::idempotency::IdempotencyError;
 use crate::outbox::model::{EventKind, NewEvent};
-use crate::payments::service::Closing;
+use crate::payments::closing::{Closing, ClosingError};
 use crate::stock::service::StockError;
 use crate::stock::{self, Line};
 use crate::{outbox, payments};
@@ -219,13 +219,36 @@ pub async fn mark_paid(
     Ok(true)
 }
 
+/// Why an unpaid order stays open.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseUnpaidError {
+    #[error(transparent)]
+    AtWechat(#[from] ClosingError),
+    #[error(transparent)]
+    Here(#[from] OrderError),
+}
+
+impl CloseUnpaidError {
+    /// Whether the next order would fare no better.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            CloseUnpaidError::AtWechat(error) => error.is_outage(),
+            CloseUnpaidError::Here(error) => error.database().is_some_and(crate::db::is_away),
+        }
+    }
+}
+
 /// Closes an order that was not paid: at WeChat first, and only then here, so that no payment can still arrive for
 /// goods that somebody else may buy.
 ///
 /// # Errors
 /// When WeChat or MySQL does not answer: the order stays as it is, to be tried again.
-pub async fn close_unpaid(app: &Arc<App>, order: OrderId, order_no: &OrderNo) -> anyhow::Result<Closing> {
-    let closing = payments::service::close_at_wechat(app, order_no).await?;
+pub async fn close_unpaid(
+    app: &Arc<App>,
+    order: OrderId,
+    order_no: &OrderNo,
+) -> Result<Closing, CloseUnpaidError> {
+    let closing = payments::closing::close_at_wechat(app, order_no).await?;
     if closing == Closing::Closed {
         // False where another worker or a notification was quicker; either way it no longer awaits payment.
         cancel_unpaid(app, order).await?;

@@ -1,6 +1,7 @@
 //! Payments. Promises that an order becomes paid only when WeChat says so, for the right amount, merchant, app and
 //! payer; that a notification may come twice, late or never; and that what one order is asked to pay never changes.
 
+pub mod closing;
 mod routes;
 pub mod service;
 mod store;

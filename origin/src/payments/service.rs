@@ -16,8 +16,8 @@ use crate::db::TransactionError;
 use crate::error::ApiError;
 use crate::orders::service::OrderError;
 use crate::outbox::model::{EventKind, NewEvent};
-use crate::wechat::client::{PayError, Refusal, TradeState, Transaction};
 use crate::wechat::notify::{Notification, NotifyError};
+use crate::wechat::pay::{Advice, PayError, Refusal, Transaction};
 use crate::wechat::sign::SignError;
 use crate::{orders, outbox, users};
 
@@ -27,15 +27,17 @@ const PREPAY_ID_LIFE: Duration = Duration::minutes(110);
 impl From<PayError> for ApiError {
     fn from(error: PayError) -> ApiError {
         let problem = match &error {
-            PayError::Unreachable(_) | PayError::Unverified(_) | PayError::Malformed(_) => {
-                Problem::WechatUnavailable
-            }
-            PayError::Refused { code: Refusal::Passing(_), .. } => Problem::WechatUnavailable,
             // Paid or closed at WeChat while we still wait: the notification or the closing job is on its way.
             PayError::Refused { code: Refusal::OrderPaid | Refusal::OrderClosed, .. } => {
                 Problem::OrderStateConflict
             }
-            PayError::Refused { .. } | PayError::Sign(_) => Problem::Internal,
+            PayError::Unverified(_) | PayError::Malformed(_) | PayError::ClockOff(_) => {
+                Problem::WechatUnavailable
+            }
+            other => match other.advice() {
+                Advice::RepeatSame | Advice::BackOff | Advice::QueryFirst => Problem::WechatUnavailable,
+                _ => Problem::Internal,
+            },
         };
         ApiError::caused(problem, error)
     }
@@ -200,7 +202,7 @@ struct AskedPayer {
 
 fn check(app: &App, payment: &PaymentRow, transaction: &Transaction) -> Result<Paid, NotificationError> {
     let differs = |what: &'static str| Err(NotificationError::Mismatch(what));
-    if transaction.trade_state != TradeState::Success {
+    if !transaction.trade_state.is_paid() {
         return differs("trade_state");
     }
     if transaction.mchid != app.pay.mchid() {
@@ -232,44 +234,4 @@ fn check(app: &App, payment: &PaymentRow, transaction: &Transaction) -> Result<P
     let at = transaction.success_time.as_deref().and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
     let Some(at) = at else { return differs("success_time") };
     Ok(Paid { transaction_id: transaction_id.to_owned(), at })
-}
-
-/// What became of an order that was to be closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closing {
-    /// WeChat takes no payment for it any more.
-    Closed,
-    /// It had been paid; that is recorded now.
-    Paid,
-}
-
-/// Makes sure that an order can no longer be paid at WeChat, or records that it was.
-///
-/// # Errors
-/// When WeChat or MySQL does not answer: nothing may be concluded, the caller tries later.
-pub async fn close_at_wechat(app: &Arc<App>, order_no: &OrderNo) -> anyhow::Result<Closing> {
-    let Some(payment) = store::find(app.db.pool(), order_no).await? else {
-        // Its payment was never prepared, so WeChat has never heard of it.
-        return Ok(Closing::Closed);
-    };
-    if payment.status == store::PAID {
-        return Ok(Closing::Paid);
-    }
-    let now = app.clock.unix_seconds();
-    match app.pay.query(order_no.as_str(), now).await {
-        Ok(transaction) if transaction.trade_state == TradeState::Success => {
-            record(app, &transaction).await?;
-            return Ok(Closing::Paid);
-        }
-        Ok(_) | Err(PayError::Refused { code: Refusal::OrderUnknown, .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
-    match app.pay.close(order_no.as_str(), now).await {
-        Ok(()) => Ok(Closing::Closed),
-        Err(PayError::Refused { code: Refusal::OrderPaid, .. }) => {
-            record(app, &app.pay.query(order_no.as_str(), now).await?).await?;
-            Ok(Closing::Paid)
-        }
-        Err(error) => Err(error.into()),
-    }
 }

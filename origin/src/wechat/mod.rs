@@ -1,10 +1,13 @@
 //! WeChat's servers: login, and Pay v3. Every address, key and serial is a setting, so any server that speaks the
 //! protocol can stand at the other end.
 
-pub mod client;
 pub mod login;
 pub mod notify;
+pub mod pay;
+pub mod platform;
+mod public_key;
 pub mod sign;
+pub mod skew;
 
 use std::time::Duration;
 
@@ -15,11 +18,13 @@ use anyhow::Context;
 /// # Errors
 /// When TLS cannot be set up.
 fn http_client(timeout_ms: u64) -> anyhow::Result<reqwest::Client> {
+    http_builder(Duration::from_millis(timeout_ms)).build().context("preparing the HTTP client")
+}
+
+fn http_builder(timeout: Duration) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
-        .timeout(Duration::from_millis(timeout_ms))
+        .timeout(timeout)
         .user_agent(concat!("farmgate/", env!("CARGO_PKG_VERSION")))
         // WeChat never redirects; following one would carry credentials to a stranger.
         .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .context("preparing the HTTP client")
 }

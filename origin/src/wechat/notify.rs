@@ -9,8 +9,8 @@ use http::HeaderMap;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use serde::Deserialize;
 
-use super::client::Transaction;
-use super::sign::{PlatformKeys, VerifyError};
+use super::pay::Transaction;
+use super::platform::{PlatformKeys, VerifyError};
 
 /// Opens what WeChat sealed with the merchant's API v3 key.
 pub struct NotifyOpener {

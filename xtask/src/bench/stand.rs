@@ -81,6 +81,7 @@ impl<'a> Stand<'a> {
             ("REDIS__PREFIX", "farmgate".to_owned()),
             ("WECHAT__BASE_URL", nowhere.clone()),
             ("PAY__BASE_URL", nowhere.clone()),
+            ("PAY__BACKUP_BASE_URL", String::new()),
             ("PAY__NOTIFY_URL", format!("{nowhere}/api/payments/wechat/notify")),
             ("ORDERS__PAY_WINDOW_SECONDS", "86400".to_owned()),
         ];
