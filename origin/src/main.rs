@@ -16,6 +16,7 @@ mod idempotency;
 mod jobs;
 mod keygen;
 mod limits;
+mod notifications;
 mod orders;
 mod outbox;
 mod payments;

@@ -18,7 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::http::{edge_signature, replies};
-use crate::{addresses, catalog, coupons, orders, payments, pictures, users};
+use crate::{addresses, catalog, coupons, notifications, orders, payments, pictures, users};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -45,6 +45,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(coupons::router())
         .merge(orders::router())
         .merge(payments::router())
+        .merge(notifications::router())
 }
 
 /// The OpenAPI document of the routes below. The limits stand before all of them, so they are added here once.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use farmgate_shared::ids::OrderNo;
 
-use super::service::{self, NotificationError};
+use super::service::{self, RecordError};
 use super::store;
 use crate::app::App;
 use crate::wechat::pay::{PayError, Refusal};
@@ -26,7 +26,7 @@ pub enum ClosingError {
     Wechat(#[from] PayError),
     /// WeChat says that it was paid, and that could not be recorded.
     #[error("WeChat says that it was paid")]
-    Record(#[from] NotificationError),
+    Record(#[from] RecordError),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -36,7 +36,7 @@ impl ClosingError {
     pub fn is_outage(&self) -> bool {
         match self {
             ClosingError::Wechat(error) => error.is_outage(),
-            ClosingError::Record(error) => matches!(error, NotificationError::NotNow(_)),
+            ClosingError::Record(error) => matches!(error, RecordError::NotNow(_)),
             ClosingError::Database(_) => true,
         }
     }

@@ -1,5 +1,5 @@
 //! Payments. Promises that an order becomes paid only when WeChat says so, for the right amount, merchant, app and
-//! payer; that a notification may come twice, late or never; and that what one order is asked to pay never changes.
+//! payer; that WeChat's word may come twice, late or never; and that what one order is asked to pay never changes.
 
 pub mod closing;
 mod routes;
@@ -14,5 +14,5 @@ use utoipa_axum::routes;
 use crate::app::App;
 
 pub fn router() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(routes::pay_order)).routes(routes!(routes::take_wechat_notification))
+    OpenApiRouter::new().routes(routes!(routes::pay_order))
 }

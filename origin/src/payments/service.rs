@@ -5,7 +5,6 @@ use std::sync::Arc;
 use farmgate_shared::api::payments::PaymentParams;
 use farmgate_shared::ids::{OrderId, OrderNo, UserId};
 use farmgate_shared::problem::Problem;
-use http::HeaderMap;
 use serde::Deserialize;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
@@ -14,9 +13,9 @@ use super::store::{self, PaymentRow};
 use crate::app::App;
 use crate::db::TransactionError;
 use crate::error::ApiError;
+use crate::notifications::model::{NotificationError, Outcome};
 use crate::orders::service::OrderError;
 use crate::outbox::model::{EventKind, NewEvent};
-use crate::wechat::notify::{Notification, NotifyError};
 use crate::wechat::pay::{Advice, PayError, Refusal, Transaction};
 use crate::wechat::sign::SignError;
 use crate::{orders, outbox, users};
@@ -85,46 +84,25 @@ fn live_prepay_id(payment: &PaymentRow, now: OffsetDateTime) -> Option<String> {
     }
 }
 
-/// Why a notification was not taken.
+/// Why what WeChat says of a payment was not recorded.
 #[derive(Debug, thiserror::Error)]
-pub enum NotificationError {
-    /// WeChat did not sign it, not just now, or not for us.
-    #[error("not from WeChat")]
-    Refused(#[source] NotifyError),
-    /// WeChat signed it, but it has another form.
-    #[error("not readable")]
-    Unreadable(#[source] NotifyError),
+pub enum RecordError {
     #[error("no such order")]
     UnknownOrder,
     /// What it says is not what the order says.
-    #[error("not what the order says: {0}")]
+    #[error("{0} is not what the order says")]
     Mismatch(&'static str),
-    /// It could not be recorded now; WeChat sends it again.
+    /// It could not be recorded now.
     #[error("could not be recorded")]
     NotNow(#[source] OrderError),
 }
 
-/// Takes a notification of WeChat's. `Ok` means that it is recorded for good, now or earlier.
-///
-/// # Errors
-/// [`NotificationError`].
-pub async fn take_notification(
-    app: &Arc<App>,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<(), NotificationError> {
-    let notification =
-        app.notify.open(app.pay.platform(), headers, body, app.clock.unix_seconds()).map_err(|error| {
-            match error {
-                error @ NotifyError::Unverified(_) => NotificationError::Refused(error),
-                error => NotificationError::Unreadable(error),
-            }
-        })?;
-    match notification {
-        Notification::Paid(transaction) => record(app, &transaction).await,
-        Notification::Other(kind) => {
-            tracing::info!(kind, "a notification that nothing is done about");
-            Ok(())
+impl From<RecordError> for NotificationError {
+    fn from(error: RecordError) -> NotificationError {
+        match error {
+            RecordError::UnknownOrder => NotificationError::Unknown("order"),
+            RecordError::Mismatch(what) => NotificationError::Mismatch(what),
+            RecordError::NotNow(error) => NotificationError::NotNow(error.into()),
         }
     }
 }
@@ -132,14 +110,12 @@ pub async fn take_notification(
 /// Records what WeChat says of an order, from a notification or from a query, after checking it against the order.
 ///
 /// # Errors
-/// [`NotificationError`].
-pub async fn record(app: &Arc<App>, transaction: &Transaction) -> Result<(), NotificationError> {
-    let not_now = |error: sqlx::Error| NotificationError::NotNow(error.into());
-    let order_no: OrderNo = transaction.out_trade_no.parse().map_err(|_| NotificationError::UnknownOrder)?;
-    let payment = store::find(app.db.pool(), &order_no)
-        .await
-        .map_err(not_now)?
-        .ok_or(NotificationError::UnknownOrder)?;
+/// [`RecordError`].
+pub async fn record(app: &Arc<App>, transaction: &Transaction) -> Result<Recorded, RecordError> {
+    let not_now = |error: sqlx::Error| RecordError::NotNow(error.into());
+    let order_no: OrderNo = transaction.out_trade_no.parse().map_err(|_| RecordError::UnknownOrder)?;
+    let payment =
+        store::find(app.db.pool(), &order_no).await.map_err(not_now)?.ok_or(RecordError::UnknownOrder)?;
     let paid = check(app, &payment, transaction)?;
     let order = OrderId(payment.order_id);
     let outcome = app
@@ -164,7 +140,7 @@ pub async fn record(app: &Arc<App>, transaction: &Transaction) -> Result<(), Not
             })
         })
         .await
-        .map_err(|error: TransactionError<OrderError>| NotificationError::NotNow(error.flatten()))?;
+        .map_err(|error: TransactionError<OrderError>| RecordError::NotNow(error.flatten()))?;
     match outcome {
         Recorded::Paid => tracing::info!(%order_no, "paid"),
         Recorded::Before => tracing::debug!(%order_no, "told again that it is paid"),
@@ -172,14 +148,28 @@ pub async fn record(app: &Arc<App>, transaction: &Transaction) -> Result<(), Not
         // is what marks it for a refund.
         Recorded::TooLate => tracing::error!(%order_no, "paid after it was cancelled, a refund is due"),
     }
-    Ok(())
+    Ok(outcome)
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Recorded {
+/// What a payment was when it was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// In time: its order is paid.
     Paid,
+    /// Known before.
     Before,
+    /// Its order had been cancelled.
     TooLate,
+}
+
+impl From<Recorded> for Outcome {
+    fn from(recorded: Recorded) -> Outcome {
+        match recorded {
+            Recorded::Paid => Outcome::Taken(None),
+            Recorded::Before => Outcome::Repeated,
+            Recorded::TooLate => Outcome::Taken(Some("paid after it was cancelled".to_owned())),
+        }
+    }
 }
 
 /// A payment that agrees with its order.
@@ -200,8 +190,8 @@ struct AskedPayer {
     openid: String,
 }
 
-fn check(app: &App, payment: &PaymentRow, transaction: &Transaction) -> Result<Paid, NotificationError> {
-    let differs = |what: &'static str| Err(NotificationError::Mismatch(what));
+fn check(app: &App, payment: &PaymentRow, transaction: &Transaction) -> Result<Paid, RecordError> {
+    let differs = |what: &'static str| Err(RecordError::Mismatch(what));
     if !transaction.trade_state.is_paid() {
         return differs("trade_state");
     }

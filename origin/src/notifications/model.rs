@@ -1,0 +1,86 @@
+//! What may become of a notification.
+
+use std::error::Error;
+
+use crate::wechat::notify::NotifyError;
+use crate::wechat::platform::VerifyError;
+
+/// A notification that was taken: WeChat need not send it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was news; what was notable about it.
+    Taken(Option<String>),
+    /// The shop knew.
+    Repeated,
+}
+
+/// Why a notification was not taken. WeChat sends it again, on its schedule.
+#[derive(Debug, thiserror::Error)]
+pub enum NotificationError {
+    /// WeChat did not sign it, not just now, or not for us.
+    #[error("not from WeChat")]
+    Unverified(#[source] VerifyError),
+    /// WeChat signed it, but it has another form.
+    #[error("not readable")]
+    Unreadable(#[from] NotifyError),
+    #[error("no such {0}")]
+    Unknown(&'static str),
+    /// What it says is not what the books say.
+    #[error("{0} is not what the books say")]
+    Mismatch(&'static str),
+    /// It could not be recorded now.
+    #[error("could not be recorded")]
+    NotNow(#[source] Box<dyn Error + Send + Sync>),
+    #[error("could not be recorded in time")]
+    TooSlow,
+}
+
+/// A row of `wechat_notification_decisions`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub word: &'static str,
+    pub reason: Option<String>,
+}
+
+impl Decision {
+    /// The decision behind a result.
+    pub fn of(result: &Result<Outcome, NotificationError>) -> Decision {
+        let (word, reason) = match result {
+            Ok(Outcome::Taken(notable)) => ("taken", notable.clone()),
+            Ok(Outcome::Repeated) => ("repeated", None),
+            Err(error @ (NotificationError::NotNow(_) | NotificationError::TooSlow)) => {
+                ("postponed", Some(error.to_string()))
+            }
+            Err(error) => ("refused", Some(told(error))),
+        };
+        Decision { word, reason }
+    }
+}
+
+/// An error with its causes, in one line.
+fn told(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_says_why() {
+        let refused = Decision::of(&Err(NotificationError::Mismatch("amount.total")));
+        assert_eq!(refused.word, "refused");
+        assert_eq!(refused.reason.unwrap(), "amount.total is not what the books say");
+        let unreadable = Decision::of(&Err(NotifyError::Sealed.into()));
+        assert!(unreadable.reason.unwrap().starts_with("not readable: the sealed part"));
+        assert_eq!(Decision::of(&Ok(Outcome::Repeated)), Decision { word: "repeated", reason: None });
+        assert_eq!(Decision::of(&Err(NotificationError::TooSlow)).word, "postponed");
+    }
+}
