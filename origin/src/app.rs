@@ -6,7 +6,7 @@ use anyhow::Context;
 use secrecy::ExposeSecret;
 
 use crate::catalog::Catalog;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, WrongClock};
 use crate::config::Config;
 use crate::db::Db;
 use crate::db::seal::Seal;
@@ -83,7 +83,9 @@ impl App {
         }
         let redis = Redis::new(&config.redis)?;
         let db = Db::new(&config.mysql)?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let offset = config.clock.offset();
+        let clock: Arc<dyn Clock> =
+            if offset.is_zero() { Arc::new(SystemClock) } else { Arc::new(WrongClock { offset }) };
         Ok(Arc::new(App {
             gate: Gate::new(redis.clone()),
             catalog: Catalog::default(),

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use time::format_description::well_known::Rfc3339;
 use time::macros::offset;
-use time::{OffsetDateTime, UtcOffset};
+use time::{Duration, OffsetDateTime, UtcOffset};
 
 /// Where the shop is: all times that people read are in this offset. China has one zone and no summer time.
 pub const SHANGHAI: UtcOffset = offset!(+8);
@@ -35,6 +35,19 @@ impl Clock for SystemClock {
     }
 }
 
+/// The machine's clock as if it were wrong, for development.
+#[derive(Debug)]
+pub struct WrongClock {
+    /// What is added to the machine's time.
+    pub offset: Duration,
+}
+
+impl Clock for WrongClock {
+    fn now(&self) -> OffsetDateTime {
+        SystemClock.now() + self.offset
+    }
+}
+
 /// RFC 3339 in Shanghai's offset and whole seconds, as the wire and WeChat show times: `2026-11-22T08:00:00+08:00`.
 pub fn shanghai_rfc3339(moment: OffsetDateTime) -> String {
     let whole_seconds = moment.replace_nanosecond(0).unwrap_or(moment).to_offset(SHANGHAI);
@@ -47,6 +60,12 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
+
+    #[test]
+    fn a_wrong_clock_is_wrong_by_its_offset() {
+        let wrong = WrongClock { offset: Duration::minutes(-10) }.unix_seconds();
+        assert!((599..=601).contains(&(SystemClock.unix_seconds() - wrong)));
+    }
 
     #[test]
     fn times_are_shown_in_shanghai() {
