@@ -201,6 +201,14 @@ pub struct PayConfig {
     pub connect_timeout_ms: u64,
     pub timeout_ms: u64,
     pub call_within_ms: u64,
+    ask_after_seconds: u32,
+}
+
+impl PayConfig {
+    /// After this long without a word, WeChat is asked whether a prepared payment was made.
+    pub fn ask_after(&self) -> Duration {
+        Duration::from_secs(self.ask_after_seconds.into())
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -355,6 +363,11 @@ impl Config {
         ensure!(
             (1..=127).contains(&self.orders.description.len()),
             "the setting orders.description must have 1 to 127 bytes (WeChat's limit)"
+        );
+        ensure!(self.pay.ask_after_seconds >= 1, "pay.ask_after_seconds must be at least 1");
+        ensure!(
+            (1..=self.pay.call_within_ms).contains(&self.pay.timeout_ms),
+            "pay.timeout_ms must be from 1 to pay.call_within_ms"
         );
         ensure!(self.orders.pay_window_seconds >= 60, "orders.pay_window_seconds must be at least 60");
         ensure!(

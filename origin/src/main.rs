@@ -45,6 +45,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, LogConfig, LogFormat};
 use crate::db::Db;
 use crate::outbox::operator::OutboxCommand;
+use crate::payments::operator::PaymentsCommand;
 use crate::rotate::RotateStep;
 
 /// An order makes some hundred small allocations, which the C library's allocator serves at twice the price.
@@ -81,6 +82,11 @@ enum Command {
     Outbox {
         #[command(subcommand)]
         command: OutboxCommand,
+    },
+    /// Asks WeChat about a payment.
+    Payments {
+        #[command(subcommand)]
+        command: PaymentsCommand,
     },
     /// Makes the shop's own keys, once.
     Keygen {
@@ -138,6 +144,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Seed => load_demo_shop(&config).await,
             Command::Reconcile { repair } => reconcile(config, repair).await,
             Command::Outbox { command } => show_outbox(&config, &command).await,
+            Command::Payments { command } => ask_about_payments(config, command).await,
             Command::Keygen { .. } | Command::Rotate { .. } | Command::Openapi => Ok(()),
         }
     })
@@ -187,6 +194,14 @@ async fn show_outbox(config: &Config, command: &OutboxCommand) -> anyhow::Result
     let text = outbox::operator::run(db.pool(), command).await?;
     print!("{text}");
     db.close().await;
+    Ok(())
+}
+
+async fn ask_about_payments(config: Config, command: PaymentsCommand) -> anyhow::Result<()> {
+    let app = App::new(config)?;
+    let text = payments::operator::run(&app, command).await?;
+    print!("{text}");
+    app.db.close().await;
     Ok(())
 }
 

@@ -1,31 +1,41 @@
 //! What `farmgate-origin worker` does, round after round. Each job may be run by several workers at once and may be
 //! cut off anywhere: what it changes goes through the same conditional updates as everything else.
 
-mod close_overdue;
 mod complete_shipped;
+mod payments;
 mod sweep_gate;
 
 use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use crate::app::App;
 use crate::{idempotency, outbox, stock};
 
 /// Runs rounds until `stop` resolves. A job that fails says so and is tried in the next round.
 pub async fn run(app: Arc<App>, stop: impl Future<Output = ()>) {
+    let (stopping, stopped) = watch::channel(false);
+    let told = async {
+        stop.await;
+        stopping.send_replace(true);
+    };
+    tokio::join!(told, rounds(app.clone(), stopped.clone()), payments::run(app, stopped));
+}
+
+async fn rounds(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     let mut sweeper = sweep_gate::Sweeper::default();
-    let mut stop = std::pin::pin!(stop);
     let mut pause = tokio::time::interval(app.config.worker.interval());
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     tracing::info!("worker ready");
     loop {
         tokio::select! {
-            () = &mut stop => return,
+            _ = stopped.wait_for(|stopped| *stopped) => return,
             _ = pause.tick() => round(&app, &mut sweeper).await,
         }
     }
 }
 
-/// One round of every job.
+/// One round of the jobs that need MySQL and Redis alone.
 async fn round(app: &Arc<App>, sweeper: &mut sweep_gate::Sweeper) {
     match stock::service::rebuild_gate_if_lost(app).await {
         Ok(true) => tracing::info!("the stock gate was built anew"),
@@ -34,11 +44,6 @@ async fn round(app: &Arc<App>, sweeper: &mut sweep_gate::Sweeper) {
     }
     if let Err(error) = sweeper.run(app).await {
         tracing::warn!(error = format!("{error:#}"), "the stock gate could not be swept");
-    }
-    match close_overdue::run(app).await {
-        Ok(0) => {}
-        Ok(closed) => tracing::info!(closed, "overdue orders closed"),
-        Err(error) => tracing::warn!(error = format!("{error:#}"), "overdue orders could not be listed"),
     }
     match complete_shipped::run(app).await {
         Ok(0) => {}

@@ -1,7 +1,9 @@
 //! Payments. Promises that an order becomes paid only when WeChat says so, for the right amount, merchant, app and
 //! payer; that WeChat's word may come twice, late or never; and that what one order is asked to pay never changes.
 
+pub mod asking;
 pub mod closing;
+pub mod operator;
 mod routes;
 pub mod service;
 mod store;

@@ -68,7 +68,8 @@ pub async fn prepare(app: &Arc<App>, user: UserId, id: OrderId) -> Result<Paymen
         Some(prepay_id) => prepay_id,
         None => {
             let prepay_id = app.pay.prepay(&payment.prepay_request, app.clock.unix_seconds()).await?;
-            store::set_prepay_id(pool, &order.order_no, &prepay_id, now).await?;
+            let ask_at = now + app.config.pay.ask_after();
+            store::set_prepay_id(pool, &order.order_no, &prepay_id, now, ask_at).await?;
             // Cancelled meanwhile, perhaps before WeChat had heard of it: without our signature it cannot be paid.
             orders::service::payable(app, user, id).await?;
             prepay_id

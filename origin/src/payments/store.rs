@@ -56,13 +56,19 @@ pub async fn set_prepay_id(
     order_no: &OrderNo,
     prepay_id: &str,
     prepaid_at: OffsetDateTime,
+    ask_at: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE payments SET prepay_id = ?, prepaid_at = ? WHERE out_trade_no = ?")
-        .bind(prepay_id)
-        .bind(prepaid_at)
-        .bind(order_no.as_str())
-        .execute(pool)
-        .await?;
+    sqlx::query(
+        "UPDATE payments SET prepay_id = ?, prepaid_at = ?, ask_at = IF(status = ?, ?, NULL) \
+         WHERE out_trade_no = ?",
+    )
+    .bind(prepay_id)
+    .bind(prepaid_at)
+    .bind(AWAITING)
+    .bind(ask_at)
+    .bind(order_no.as_str())
+    .execute(pool)
+    .await?;
     Ok(())
 }
 
@@ -74,7 +80,8 @@ pub async fn mark_paid(
     paid_at: OffsetDateTime,
 ) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
-        "UPDATE payments SET status = ?, transaction_id = ?, paid_at = ? WHERE order_id = ? AND status = ?",
+        "UPDATE payments SET status = ?, transaction_id = ?, paid_at = ?, ask_at = NULL \
+         WHERE order_id = ? AND status = ?",
     )
     .bind(PAID)
     .bind(transaction_id)
@@ -84,4 +91,51 @@ pub async fn mark_paid(
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// A payment that WeChat is to be asked about.
+#[derive(Debug, FromRow)]
+pub struct ToAsk {
+    pub out_trade_no: String,
+    pub prepay_request: String,
+    pub ask_at: OffsetDateTime,
+    pub asked: i32,
+}
+
+/// Those that are due, the longest waiting first.
+pub async fn to_ask(pool: &MySqlPool, now: OffsetDateTime, most: u32) -> Result<Vec<ToAsk>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT out_trade_no, prepay_request, ask_at, asked FROM payments WHERE ask_at <= ? \
+         ORDER BY ask_at LIMIT ?",
+    )
+    .bind(now)
+    .bind(most)
+    .fetch_all(pool)
+    .await
+}
+
+/// Written before the question, so that of several workers one asks, and one that dies is not asked for at once again. False
+/// when it is no longer due.
+pub async fn set_next_question(
+    pool: &MySqlPool,
+    due: &ToAsk,
+    next: Option<OffsetDateTime>,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE payments SET ask_at = ?, asked = asked + 1 WHERE out_trade_no = ? AND ask_at = ?",
+    )
+    .bind(next)
+    .bind(&due.out_trade_no)
+    .bind(due.ask_at)
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub async fn ask_no_more(pool: &MySqlPool, out_trade_no: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE payments SET ask_at = NULL WHERE out_trade_no = ?")
+        .bind(out_trade_no)
+        .execute(pool)
+        .await?;
+    Ok(())
 }

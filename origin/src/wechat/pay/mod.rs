@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 pub use self::error::{Advice, PayError, Refusal};
 use self::hosts::Hosts;
-pub use self::query::Transaction;
+pub use self::query::{TradeState, Transaction};
 use super::platform::PlatformKeys;
 use super::sign::MerchantKey;
 use crate::config::PayConfig;

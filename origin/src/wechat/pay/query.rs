@@ -60,6 +60,18 @@ impl PayClient {
         self.ask(&format!("/v3/pay/transactions/out-trade-no/{out_trade_no}?mchid={}", self.mchid), now).await
     }
 
+    /// What WeChat knows of a payment by its own number.
+    ///
+    /// # Errors
+    /// [`PayError`]; [`super::Refusal::OrderUnknown`] when there is no such payment of this merchant.
+    pub async fn query_by_transaction(
+        &self,
+        transaction_id: &str,
+        now: u64,
+    ) -> Result<Transaction, PayError> {
+        self.ask(&format!("/v3/pay/transactions/id/{transaction_id}?mchid={}", self.mchid), now).await
+    }
+
     async fn ask(&self, path: &str, now: u64) -> Result<Transaction, PayError> {
         parse(&self.call(Method::GET, path, "", now).await?)
     }

@@ -1,0 +1,72 @@
+//! Closes orders that nobody paid in time, and asks about payments of which nothing was heard. Goes on beside the other jobs,
+//! which a WeChat that does not answer must not hold up.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::app::App;
+use crate::orders;
+use crate::payments::asking;
+use crate::payments::closing::Closing;
+
+/// Orders a round: a backlog is worked off in several.
+const MOST: u32 = 50;
+/// While WeChat is away, the pause between two rounds grows to this many times the usual one.
+const LONGEST_PAUSE: u32 = 30;
+
+/// Runs rounds until told to stop, which cuts one off where it is.
+pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    let mut pauses = 1;
+    loop {
+        let next = async {
+            tokio::time::sleep(app.config.worker.interval() * pauses).await;
+            round(&app).await
+        };
+        let went_well = tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            went_well = next => went_well,
+        };
+        pauses = if went_well { 1 } else { (pauses * 2).min(LONGEST_PAUSE) };
+    }
+}
+
+/// One round; false when WeChat or MySQL was away.
+async fn round(app: &Arc<App>) -> bool {
+    let closed = close_overdue(app).await;
+    match &closed {
+        Ok(0) => {}
+        Ok(closed) => tracing::info!(closed, "overdue orders closed"),
+        Err(error) => tracing::warn!(error = format!("{error:#}"), "overdue orders stay open for now"),
+    }
+    let found = asking::ask_due(app, MOST).await.map_err(anyhow::Error::from);
+    match &found {
+        Ok(0) => {}
+        Ok(found) => tracing::info!(found, "payments found by asking"),
+        Err(error) => tracing::warn!(error = format!("{error:#}"), "payments are asked about later"),
+    }
+    closed.is_ok() && found.is_ok()
+}
+
+/// Says how many were closed.
+///
+/// # Errors
+/// When they cannot be listed, or WeChat or MySQL is away: those after it would each wait for their own time-out. One that
+/// alone cannot be closed is logged and left for the next round.
+async fn close_overdue(app: &Arc<App>) -> anyhow::Result<u32> {
+    let mut closed = 0;
+    for (order, order_no) in orders::service::overdue(app, MOST).await? {
+        match orders::service::close_unpaid(app, order, &order_no).await {
+            Ok(Closing::Closed) => closed += 1,
+            Ok(Closing::Paid) => {}
+            Err(error) if error.is_outage() => {
+                return Err(anyhow::Error::from(error).context(order_no));
+            }
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::from(error));
+                tracing::warn!(%order_no, error, "an overdue order stays open for now");
+            }
+        }
+    }
+    Ok(closed)
+}
