@@ -23,6 +23,10 @@ pub enum Point {
     OutboxAfterSend,
     /// A consumer's effect is committed; its entry in the stream is not ended.
     OutboxAfterEffect,
+    /// A notification is kept; nothing was done about it.
+    NotificationKept,
+    /// What a notification says is recorded for good; WeChat was not told so.
+    NotificationDone,
 }
 
 /// Ends the process here if that was asked for.
@@ -74,7 +78,7 @@ mod armed {
     }
 
     impl Point {
-        const ALL: [Point; 8] = [
+        const ALL: [Point; 10] = [
             Point::AfterGate,
             Point::InBatch,
             Point::AfterCommit,
@@ -83,6 +87,8 @@ mod armed {
             Point::OutboxBeforeSend,
             Point::OutboxAfterSend,
             Point::OutboxAfterEffect,
+            Point::NotificationKept,
+            Point::NotificationDone,
         ];
 
         /// What tests call it.
@@ -96,6 +102,8 @@ mod armed {
                 Point::OutboxBeforeSend => "outbox_before_send",
                 Point::OutboxAfterSend => "outbox_after_send",
                 Point::OutboxAfterEffect => "outbox_after_effect",
+                Point::NotificationKept => "notification_kept",
+                Point::NotificationDone => "notification_done",
             }
         }
     }

@@ -6,8 +6,11 @@
 mod addresses;
 mod coupon_orders;
 mod coupons;
+mod notifications;
 mod openapi;
 mod orders;
+mod pay_client;
+mod payment_failures;
 mod payments;
 mod placing;
 mod products;

@@ -81,11 +81,11 @@ async fn a_lost_reply_of_wechats_does_not_spoil_the_order() {
     let (shopper, order, _) = ordered(&shop).await;
     let path = format!("/api/orders/{}/pay", order["order_id"]);
     for fault in [
-        json!({"fault": "lost_reply", "times": 1}),
-        json!({"fault": "drop", "times": 1}),
+        json!({"fault": "lost_reply", "times": 3}),
+        json!({"fault": "drop", "times": 3}),
         json!({"fault": "forged_signature", "times": 1}),
-        json!({"fault": "status", "status": 500, "code": "SYSTEM_ERROR", "times": 1}),
-        json!({"fault": "status", "status": 429, "code": "FREQUENCY_LIMITED", "times": 1}),
+        json!({"fault": "status", "status": 500, "code": "SYSTEM_ERROR", "times": 3}),
+        json!({"fault": "status", "status": 429, "code": "FREQUENCY_LIMITED", "times": 3}),
     ] {
         shop.wechat.misbehave(json!({"api": [fault]})).await;
         let reply = shopper.api.post(&path, &json!({})).await;
@@ -94,7 +94,7 @@ async fn a_lost_reply_of_wechats_does_not_spoil_the_order() {
     }
     let parameters = shopper.prepay(&order).await;
     let requests = shop.wechat.calls("/v3/pay/transactions/jsapi").await;
-    assert!(requests.len() >= 6, "{}", requests.len());
+    assert!(requests.len() >= 14, "{}", requests.len());
     assert!(
         requests.iter().all(|request| request["body"] == requests[0]["body"]),
         "the same request each time"
@@ -285,7 +285,7 @@ async fn an_overdue_order_stays_while_wechat_cannot_be_asked() {
 async fn an_order_whose_prepay_never_arrived_closes_too() {
     let shop = ShopPlan::new().worker().start().await;
     let (shopper, order, _) = ordered(&shop).await;
-    shop.wechat.misbehave(json!({"api": [{"fault": "drop", "times": 1}]})).await;
+    shop.wechat.misbehave(json!({"api": [{"fault": "drop", "times": 3}]})).await;
     let path = format!("/api/orders/{}/pay", order["order_id"]);
     shopper.api.post(&path, &json!({})).await.fails_with(Problem::WechatUnavailable);
     shop.let_time_run_out(&order).await;

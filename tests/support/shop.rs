@@ -324,8 +324,12 @@ impl Shop {
 
     /// From now on WeChat's notifications go to the origin at this URL.
     pub fn lead_notifications_to(&self, url: &str) {
-        let door = self.door.as_ref().expect("a shop with an edge in front has no door of its own");
-        door.lead_to_signed(url, Shop::edge_key());
+        self.door().lead_to_signed(url, Shop::edge_key());
+    }
+
+    /// Where WeChat's notifications come in.
+    pub fn door(&self) -> &Tap {
+        self.door.as_ref().expect("a shop with an edge in front has no door of its own")
     }
 
     /// The worker's process.

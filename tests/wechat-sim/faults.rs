@@ -54,6 +54,8 @@ pub enum NotifyFault {
 pub enum ApiFault {
     /// Refused with this status and code, unsigned, as an overloaded gateway does. Nothing is done.
     Status { status: u16, code: String },
+    /// Refused with this status and code, signed, as the service itself does. Nothing is done.
+    Refuse { status: u16, code: String },
     /// Answered this much later.
     Slow { ms: u64 },
     /// The connection closes and nothing is done.

@@ -176,6 +176,8 @@ pub async fn prepay(State(sim): State<Shared>, body: Bytes) -> Result<Response, 
     let now = now();
     let request = json_body(&body)?;
     let prepay = Prepay::parse(&request, &sim.keys.merchant, now)?;
+    // A second one is compared to the byte, which is stricter than parameter by parameter.
+    let request = Value::String(String::from_utf8_lossy(&body).into_owned());
     let mut books = sim.books();
     if let Some(order) = books.orders.get(&prepay.out_trade_no) {
         return match order.state {

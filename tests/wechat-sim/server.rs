@@ -86,9 +86,9 @@ async fn answer(
         match fault {
             ApiFault::Slow { ms } => pause(Duration::from_millis(*ms)).await,
             ApiFault::Drop => return None,
-            ApiFault::Status { status, code } => {
-                let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                return Some(json_reply(status, &json!({"code": code, "message": "系统繁忙，请稍后重试"})));
+            ApiFault::Status { status, code } => return Some(refusal(*status, code)),
+            ApiFault::Refuse { status, code } => {
+                return Some(signed(&sim.keys, Signer::Platform, now(), refusal(*status, code)).await);
             }
             ApiFault::LostReply | ApiFault::ForgedSignature => {}
         }
@@ -107,6 +107,11 @@ async fn answer(
         next.run(request).await
     };
     Some(reply).filter(|_| !faults.contains(&ApiFault::LostReply))
+}
+
+fn refusal(status: u16, code: &str) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    json_reply(status, &json!({"code": code, "message": "系统繁忙，请稍后重试"}))
 }
 
 /// A body as the log shows it.

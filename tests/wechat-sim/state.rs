@@ -59,7 +59,7 @@ impl Sim {
 #[derive(Clone, Debug)]
 pub struct Order {
     pub prepay: Prepay,
-    /// The prepay's body as it came: a second one must equal it.
+    /// The prepay's body as it came, to the byte: a second one must equal it.
     pub request: Value,
     pub prepay_id: String,
     /// Seconds since 1970.

@@ -5,19 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::model::{Decision, NotificationError, Outcome};
 use super::store;
 use crate::app::App;
+use crate::crash::{self, Point};
 use crate::payments;
-use crate::wechat::notify::{Notification, NotifyOpener};
-use crate::wechat::platform::Signed;
+use crate::wechat::notify::{Label, Notification, NotifyOpener};
 
-/// WeChat waits five seconds for the answer, the way through the edge included.
-const WITHIN: Duration = Duration::from_secs(3);
+/// WeChat waits five seconds for the answer, the way through the edge included. So long may keeping and acting take together …
+const WITHIN: Duration = Duration::from_millis(2500);
+/// … and so long the note of what was decided.
+const NOTE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Takes a notification of WeChat's, of whatever kind and wherever it arrived. `Ok` means that what it says is recorded for
-/// good, now or earlier; what cannot be recorded within three seconds is an error, and WeChat sends it again.
+/// good, now or earlier; what cannot be recorded in time is an error, and WeChat sends it again.
 ///
 /// # Errors
 /// [`NotificationError`].
@@ -27,24 +30,34 @@ pub async fn take(app: &Arc<App>, headers: &HeaderMap, body: &[u8]) -> Result<Ou
         .platform()
         .verify(headers, body, app.clock.unix_seconds())
         .map_err(NotificationError::Unverified)?;
-    // What is cut off here goes on in its transaction or is rolled back there; WeChat hears that it was not taken.
-    tokio::time::timeout(WITHIN, take_verified(app, &signed, body))
+    let give_up = Instant::now() + WITHIN;
+    let label = NotifyOpener::label(body);
+    let kept = timeout_at(give_up, store::keep(app.db.pool(), &label, &signed, body, app.clock.now()))
         .await
-        .unwrap_or(Err(NotificationError::TooSlow))
+        .map_err(|_| NotificationError::TooSlow)?
+        .map_err(|error| NotificationError::NotNow(error.into()))?;
+    crash::point(Point::NotificationKept);
+    // What is cut off here goes on in its transaction or is rolled back there; WeChat hears that it was not taken.
+    let result = timeout_at(give_up, act(app, body)).await.unwrap_or(Err(NotificationError::TooSlow));
+    crash::point(Point::NotificationDone);
+    note(app, &label, kept, &Decision::of(&result)).await;
+    result
 }
 
-async fn take_verified(app: &Arc<App>, signed: &Signed, body: &[u8]) -> Result<Outcome, NotificationError> {
-    let pool = app.db.pool();
-    let label = NotifyOpener::label(body);
-    let kept = store::keep(pool, &label, signed, body, app.clock.now())
-        .await
-        .map_err(|error| NotificationError::NotNow(error.into()))?;
-    let result = act(app, body).await;
-    if let Err(error) = store::decide(pool, kept, &Decision::of(&result), app.clock.now()).await {
-        // What was done stands, and WeChat is told the truth about it; only this note of it is missing.
-        tracing::warn!(notification = label.id, %error, "the decision on a notification could not be noted");
-    }
-    result
+/// Notes what was decided. Where that fails, what was done stands and WeChat is told the truth about it.
+async fn note(app: &Arc<App>, label: &Label, kept: u64, decision: &Decision) {
+    let noting = store::decide(app.db.pool(), kept, decision, app.clock.now());
+    let missing = match timeout(NOTE_WITHIN, noting).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "not in time".to_owned(),
+    };
+    tracing::warn!(
+        notification = label.id,
+        decision = decision.word,
+        missing,
+        "a decision could not be noted"
+    );
 }
 
 /// Does what a notification asks for.
