@@ -360,10 +360,7 @@ impl Config {
             "the setting pay.api_v3_key ({}) must have 32 bytes",
             variable("pay.api_v3_key")
         );
-        ensure!(
-            (1..=127).contains(&self.orders.description.len()),
-            "the setting orders.description must have 1 to 127 bytes (WeChat's limit)"
-        );
+        self.check_wechats_limits()?;
         ensure!(self.pay.ask_after_seconds >= 1, "pay.ask_after_seconds must be at least 1");
         ensure!(
             (1..=self.pay.call_within_ms).contains(&self.pay.timeout_ms),
@@ -386,6 +383,24 @@ impl Config {
         Ok(())
     }
 
+    /// What WeChat would refuse in every prepay, told at the start.
+    fn check_wechats_limits(&self) -> anyhow::Result<()> {
+        let description = &self.orders.description;
+        ensure!(
+            (1..=127).contains(&description.len()) && description.chars().all(|c| u32::from(c) <= 0xFFFF),
+            "the setting orders.description must have 1 to 127 bytes and no emoji (WeChat's limit)"
+        );
+        for (name, id) in [("wechat.appid", &self.wechat.appid), ("pay.mchid", &self.pay.mchid)] {
+            ensure!(id.len() <= 32, "the setting {name} must have at most 32 bytes (WeChat's limit)");
+        }
+        let url = &self.pay.notify_url;
+        ensure!(
+            url.len() <= 255 && !url.contains(['?', '#']),
+            "the setting pay.notify_url must have at most 255 bytes and no query (WeChat's limit)"
+        );
+        Ok(())
+    }
+
     fn check_for_public_use(&self) -> anyhow::Result<()> {
         ensure!(self.clock.offset_seconds == 0, "clock.offset_seconds is for development");
         for (name, url) in [
@@ -401,7 +416,6 @@ impl Config {
             backup.is_empty() || backup.starts_with("https://"),
             "outside development pay.backup_base_url must be https, or empty for none"
         );
-        ensure!(!self.pay.notify_url.contains('?'), "pay.notify_url must have no query (WeChat's rule)");
         for (name, secret) in
             [("wechat.secret", &self.wechat.secret), ("pay.api_v3_key", &self.pay.api_v3_key)]
         {
