@@ -267,6 +267,48 @@ async fn while_wechat_is_down_orders_stay_and_afterwards_all_converges() {
     assert_eq!(status(&new_shopper, &new).await, 1);
 }
 
+#[tokio::test]
+async fn an_order_that_cannot_be_closed_holds_nobody_up_and_is_left_alone() {
+    let mut shop = Shop::start().await;
+    let (first_shopper, broken) = prepaid(&shop, "小王").await;
+    let (other_shopper, other) = prepaid(&shop, "小李").await;
+    shop.wechat.misbehave(json!({"notify": [{"fault": "silent"}]})).await;
+    shop.wechat.pay(number(&broken)).await;
+    shop.change(
+        "UPDATE payments SET amount_fen = amount_fen + 1 WHERE order_id = ",
+        broken["order_id"].as_i64().unwrap(),
+    )
+    .await;
+    shop.let_time_run_out(&broken).await;
+    shop.let_time_run_out(&other).await;
+    shop.start_worker().await;
+    eventually(LONG, "the other one closes", async || {
+        (status(&other_shopper, &other).await == 4).then_some(())
+    })
+    .await;
+    // A later round, to be sure of more than one.
+    let (third_shopper, third) = prepaid(&shop, "小张").await;
+    shop.let_time_run_out(&third).await;
+    eventually(LONG, "and one more", async || (status(&third_shopper, &third).await == 4).then_some(()))
+        .await;
+    assert_eq!(
+        shop.wechat.calls(&format!("{OF_ORDERS}{}", number(&broken))).await.len(),
+        1,
+        "asked about once"
+    );
+    assert!(shop.worker().log().contains("amount.total is not what the order says"));
+    assert_eq!(status(&first_shopper, &broken).await, 0, "a person has to look");
+    // Which is what a person does, and then asks.
+    shop.change(
+        "UPDATE payments SET amount_fen = amount_fen - 1 WHERE order_id = ",
+        broken["order_id"].as_i64().unwrap(),
+    )
+    .await;
+    let (said_yes, said) = shop.command(&["payments", "ask", "--order", number(&broken)]).await;
+    assert!(said_yes, "{said}");
+    assert_eq!(status(&first_shopper, &broken).await, 1);
+}
+
 /// A shop whose edge is told to bear a wrong clock, so that WeChat is the one who minds.
 fn with_patient_edge() -> ShopPlan {
     ShopPlan::new().setting("FARMGATE_EDGE__MAX_SKEW_SECONDS", 1200)

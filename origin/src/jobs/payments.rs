@@ -1,8 +1,11 @@
 //! Closes orders that nobody paid in time, and asks about payments of which nothing was heard. Goes on beside the other jobs,
 //! which a WeChat that does not answer must not hold up.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use farmgate_shared::ids::OrderNo;
 use tokio::sync::watch;
 
 use crate::app::App;
@@ -15,13 +18,21 @@ const MOST: u32 = 50;
 /// While WeChat is away, the pause between two rounds grows to this many times the usual one.
 const LONGEST_PAUSE: u32 = 30;
 
+/// An order that cannot be closed for a reason of its own is left alone this long.
+const REST: Duration = Duration::from_secs(60);
+
+/// Those orders, and until when.
+#[derive(Debug, Default)]
+struct Resting(HashMap<OrderNo, Instant>);
+
 /// Runs rounds until told to stop, which cuts one off where it is.
 pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     let mut pauses = 1;
+    let mut resting = Resting::default();
     loop {
         let next = async {
             tokio::time::sleep(app.config.worker.interval() * pauses).await;
-            round(&app).await
+            round(&app, &mut resting).await
         };
         let went_well = tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return,
@@ -32,8 +43,8 @@ pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
 }
 
 /// One round; false when WeChat or MySQL was away.
-async fn round(app: &Arc<App>) -> bool {
-    let closed = close_overdue(app).await;
+async fn round(app: &Arc<App>, resting: &mut Resting) -> bool {
+    let closed = close_overdue(app, resting).await;
     match &closed {
         Ok(0) => {}
         Ok(closed) => tracing::info!(closed, "overdue orders closed"),
@@ -52,10 +63,14 @@ async fn round(app: &Arc<App>) -> bool {
 ///
 /// # Errors
 /// When they cannot be listed, or WeChat or MySQL is away: those after it would each wait for their own time-out. One that
-/// alone cannot be closed is logged and left for the next round.
-async fn close_overdue(app: &Arc<App>) -> anyhow::Result<u32> {
+/// alone cannot be closed is logged and left alone for a minute.
+async fn close_overdue(app: &Arc<App>, resting: &mut Resting) -> anyhow::Result<u32> {
     let mut closed = 0;
+    resting.0.retain(|_, until| Instant::now() < *until);
     for (order, order_no) in orders::service::overdue(app, MOST).await? {
+        if resting.0.contains_key(&order_no) {
+            continue;
+        }
         match orders::service::close_unpaid(app, order, &order_no).await {
             Ok(Closing::Closed) => closed += 1,
             Ok(Closing::Paid) => {}
@@ -64,7 +79,8 @@ async fn close_overdue(app: &Arc<App>) -> anyhow::Result<u32> {
             }
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::from(error));
-                tracing::warn!(%order_no, error, "an overdue order stays open for now");
+                tracing::error!(%order_no, error, "an overdue order stays open for now");
+                resting.0.insert(order_no, Instant::now() + REST);
             }
         }
     }
