@@ -9,6 +9,7 @@ mod hosts;
 mod params;
 mod prepay;
 mod query;
+pub mod refund;
 
 use std::fmt;
 use std::time::Duration;
