@@ -5,6 +5,7 @@ mod draft;
 pub mod model;
 mod placing;
 pub mod receiving;
+pub mod refunding;
 mod routes;
 pub mod service;
 mod store;

@@ -245,12 +245,13 @@ mod tests {
         }
     }
 
-    /// What the use cases of [`super::super::service`] do to the stock: `mark_paid` sells, `cancel_unpaid` releases,
-    /// and what follows a payment moves nothing.
-    fn shift(from: Status, to: Status) -> Option<Shift> {
+    /// What the use cases of [`super::super::service`] and [`super::super::refunding`] do to the stock: `mark_paid`
+    /// sells, `cancel_unpaid` releases, `finish` takes back what was not shipped, and nothing else moves anything.
+    fn shift(from: Status, to: Status, is_shipped: bool) -> Option<Shift> {
         match (from, to) {
             (Status::AwaitingPayment, Status::Paid) => Some(Shift::Sell),
             (Status::AwaitingPayment, Status::Cancelled) => Some(Shift::Release),
+            (Status::Refunding, Status::Refunded) if !is_shipped => Some(Shift::TakeBack),
             _ => None,
         }
     }
@@ -286,32 +287,43 @@ mod tests {
         ) {
             let total = i64::from(total);
             let mut row = Row { total, available: total, held: 0, sold: 0 };
-            let mut orders: Vec<(Status, u32)> = Vec::new();
+            // State, quantity, and whether it left the farm.
+            let mut orders: Vec<(Status, u32, bool)> = Vec::new();
             for quantity in quantities {
                 // The guard of `stock::store::hold`.
                 if row.available >= i64::from(quantity) {
                     row.apply(Shift::Hold, quantity)?;
-                    orders.push((Status::AwaitingPayment, quantity));
+                    orders.push((Status::AwaitingPayment, quantity, false));
                 }
             }
             for (order, way) in steps {
                 let count = orders.len().max(1);
-                let Some((status, quantity)) = orders.get_mut(order % count) else { continue };
+                let Some((status, quantity, is_shipped)) = orders.get_mut(order % count) else { continue };
                 let followers = status.followers();
                 let Some(next) = followers.get(way % followers.len().max(1)).copied() else {
                     prop_assert!(matches!(status, Status::Cancelled | Status::Refunded));
                     continue;
                 };
-                if let Some(shift) = shift(*status, next) {
+                // What is refunding goes back to what it was; the walk may not make it one that was never shipped.
+                if *is_shipped && next == Status::Paid {
+                    continue;
+                }
+                if let Some(shift) = shift(*status, next, *is_shipped) {
                     row.apply(shift, *quantity)?;
                 }
+                *is_shipped |= matches!(next, Status::Shipped | Status::Completed);
                 *status = next;
-                let sum = |is_counted: fn(Status) -> bool| -> i64 {
-                    orders.iter().filter(|(status, _)| is_counted(*status)).map(|(_, q)| i64::from(*q)).sum()
+                let sum = |is_counted: fn(Status, bool) -> bool| -> i64 {
+                    let counted = orders.iter().filter(|(status, _, is_shipped)| is_counted(*status, *is_shipped));
+                    counted.map(|(_, quantity, _)| i64::from(*quantity)).sum()
                 };
-                prop_assert_eq!(row.held, sum(|status| status == Status::AwaitingPayment));
-                let is_free = |status| matches!(status, Status::AwaitingPayment | Status::Cancelled);
-                prop_assert_eq!(row.sold, sum(|_| true) - sum(is_free));
+                prop_assert_eq!(row.held, sum(|status, _| status == Status::AwaitingPayment));
+                let is_free = |status, is_shipped: bool| match status {
+                    Status::AwaitingPayment | Status::Cancelled => true,
+                    Status::Refunded => !is_shipped,
+                    _ => false,
+                };
+                prop_assert_eq!(row.sold, sum(|_, _| true) - sum(is_free));
             }
         }
 

@@ -324,7 +324,10 @@ pub(super) async fn leave(
     Ok(from.may_become(to) && store::change_status(connection, order, from, to).await?)
 }
 
-async fn lines(connection: &mut MySqlConnection, order: OrderId) -> Result<Vec<Line>, sqlx::Error> {
+pub(super) async fn lines(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+) -> Result<Vec<Line>, sqlx::Error> {
     let rows = store::lines(connection, order).await?;
     Ok(rows.into_iter().map(|(sku, quantity)| Line { sku_id: SkuId(sku), quantity }).collect())
 }

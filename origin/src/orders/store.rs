@@ -203,6 +203,17 @@ pub async fn change_status(
     Ok(done.rows_affected() == 1)
 }
 
+/// The state of an order, locked for this transaction.
+pub async fn lock_status(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+) -> Result<Option<i8>, sqlx::Error> {
+    sqlx::query_scalar("SELECT status FROM orders WHERE id = ? FOR UPDATE")
+        .bind(order.0)
+        .fetch_optional(connection)
+        .await
+}
+
 /// `payment_method` 1 is WeChat Pay.
 pub async fn set_payment(
     connection: &mut MySqlConnection,

@@ -4,6 +4,7 @@
 pub mod asking;
 pub mod closing;
 pub mod operator;
+pub mod money_back;
 mod routes;
 pub mod service;
 mod store;

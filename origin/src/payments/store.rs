@@ -139,3 +139,73 @@ pub async fn ask_no_more(pool: &MySqlPool, out_trade_no: &str) -> Result<(), sql
         .await?;
     Ok(())
 }
+
+/// What a refund needs to know of a payment that was made.
+#[derive(Debug, FromRow)]
+pub struct ReceivedRow {
+    pub out_trade_no: String,
+    pub transaction_id: String,
+    pub amount_fen: i64,
+    pub refunded_fen: i64,
+    pub paid_at: OffsetDateTime,
+}
+
+macro_rules! received {
+    () => {
+        "SELECT out_trade_no, transaction_id, amount_fen, refunded_fen, paid_at FROM payments \
+         WHERE order_id = ? AND status = ?"
+    };
+}
+
+/// The payment of an order, if it was made.
+pub async fn received(pool: &MySqlPool, order: OrderId) -> Result<Option<ReceivedRow>, sqlx::Error> {
+    sqlx::query_as(received!()).bind(order.0).bind(PAID).fetch_optional(pool).await
+}
+
+/// The same, locked for this transaction.
+pub async fn lock_received(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+) -> Result<Option<ReceivedRow>, sqlx::Error> {
+    sqlx::query_as(concat!(received!(), " FOR UPDATE"))
+        .bind(order.0)
+        .bind(PAID)
+        .fetch_optional(connection)
+        .await
+}
+
+/// False when it would be more than was paid.
+pub async fn raise_refunded(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+    amount: Fen,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE payments SET refunded_fen = refunded_fen + ? \
+         WHERE order_id = ? AND status = ? AND refunded_fen + ? <= amount_fen",
+    )
+    .bind(amount.0)
+    .bind(order.0)
+    .bind(PAID)
+    .bind(amount.0)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// False when less was promised back.
+pub async fn lower_refunded(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+    amount: Fen,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE payments SET refunded_fen = refunded_fen - ? WHERE order_id = ? AND refunded_fen >= ?",
+    )
+    .bind(amount.0)
+    .bind(order.0)
+    .bind(amount.0)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}

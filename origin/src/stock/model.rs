@@ -10,6 +10,8 @@ pub enum Shift {
     Sell,
     /// It was cancelled unpaid.
     Release,
+    /// It was refunded before it was shipped.
+    TakeBack,
 }
 
 /// By how much each column of a row of `stock` changes.
@@ -27,6 +29,7 @@ impl Shift {
             Shift::Hold => "held",
             Shift::Sell => "sold",
             Shift::Release => "released",
+            Shift::TakeBack => "returned",
         }
     }
 
@@ -37,6 +40,7 @@ impl Shift {
             Shift::Hold => Change { available: -quantity, held: quantity, sold: 0 },
             Shift::Sell => Change { available: 0, held: -quantity, sold: quantity },
             Shift::Release => Change { available: quantity, held: -quantity, sold: 0 },
+            Shift::TakeBack => Change { available: quantity, held: 0, sold: -quantity },
         }
     }
 }

@@ -43,6 +43,9 @@ pub enum StockError {
     /// The books are wrong: an order says that it holds what `stock` does not hold.
     #[error("SKU {0} does not hold what its order says")]
     NotHeld(SkuId),
+    /// The books are wrong: an order says that it bought what `stock` has not sold.
+    #[error("SKU {0} was not sold as often as its order says")]
+    NotSold(SkuId),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -139,6 +142,24 @@ pub async fn release(
     for line in lines {
         if !store::release(connection, *line).await? {
             return Err(StockError::NotHeld(line.sku_id));
+        }
+    }
+    Ok(())
+}
+
+/// What a refunded order bought and never got is available again.
+///
+/// # Errors
+/// [`StockError::NotSold`] when the books are wrong.
+pub async fn take_back(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+    lines: &[Line],
+) -> Result<(), StockError> {
+    record(connection, order, lines, Shift::TakeBack).await?;
+    for line in lines {
+        if !store::take_back(connection, *line).await? {
+            return Err(StockError::NotSold(line.sku_id));
         }
     }
     Ok(())
@@ -387,7 +408,7 @@ pub async fn lower_gate(app: &App, sku: SkuId) {
     }
 }
 
-/// A cancelled order's goods are for sale again.
+/// The goods of a cancelled or refunded order are for sale again.
 pub async fn give_back(app: &App, lines: &[Line]) {
     app.gate.give_back(lines).await;
     app.sold_out.lower(lines);

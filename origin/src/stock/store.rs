@@ -105,6 +105,13 @@ pub async fn release(connection: &mut MySqlConnection, line: Line) -> Result<boo
     shift(connection, guarded, line).await
 }
 
+/// What was sold is available again.
+pub async fn take_back(connection: &mut MySqlConnection, line: Line) -> Result<bool, sqlx::Error> {
+    let guarded =
+        "UPDATE stock SET sold = sold - ?, available = available + ? WHERE sku_id = ? AND sold >= ?";
+    shift(connection, guarded, line).await
+}
+
 /// I1: moves a quantity from one column to another, if the first has as much. False leaves the row as it was.
 async fn shift(
     connection: &mut MySqlConnection,
