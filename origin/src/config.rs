@@ -41,6 +41,7 @@ pub struct Config {
     pub catalog: CatalogConfig,
     pub worker: WorkerConfig,
     pub outbox: OutboxConfig,
+    pub refunds: RefundsConfig,
     pub log: LogConfig,
 }
 
@@ -199,6 +200,7 @@ pub struct PayConfig {
     pub backup_base_url: String,
     pub notify_url: String,
     pub connect_timeout_ms: u64,
+    pub refund_notify_url: String,
     pub timeout_ms: u64,
     pub call_within_ms: u64,
     ask_after_seconds: u32,
@@ -301,6 +303,36 @@ impl OutboxConfig {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct RefundsConfig {
+    spacing_ms: u32,
+    first_retry_ms: u32,
+    longest_retry_ms: u32,
+    lease_ms: u32,
+}
+
+impl RefundsConfig {
+    /// Between two refunds of one order.
+    pub fn spacing(&self) -> Duration {
+        Duration::from_millis(self.spacing_ms.into())
+    }
+
+    /// The wait after the first attempt that decided nothing; it doubles with each one.
+    pub fn first_retry(&self) -> Duration {
+        Duration::from_millis(self.first_retry_ms.into())
+    }
+
+    pub fn longest_retry(&self) -> Duration {
+        Duration::from_millis(self.longest_retry_ms.into())
+    }
+
+    /// How long a refund is the worker's that took it.
+    pub fn lease(&self) -> Duration {
+        Duration::from_millis(self.lease_ms.into())
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LogConfig {
     pub filter: String,
     pub format: LogFormat,
@@ -345,6 +377,7 @@ impl Config {
             ("pay.merchant_serial", self.pay.merchant_serial.as_str()),
             ("pay.platform_keys", self.pay.platform_keys.as_str()),
             ("pay.notify_url", self.pay.notify_url.as_str()),
+            ("pay.refund_notify_url", self.pay.refund_notify_url.as_str()),
         ];
         for (name, value) in required {
             ensure!(!value.trim().is_empty(), "the setting {name} is missing ({})", variable(name));
@@ -376,6 +409,11 @@ impl Config {
             self.outbox.poll_ms >= 10 && self.outbox.resend_after_ms >= 1000,
             "outbox.poll_ms must be at least 10 and outbox.resend_after_ms at least 1000"
         );
+        ensure!(
+            self.refunds.first_retry_ms >= 10 && self.refunds.longest_retry_ms >= self.refunds.first_retry_ms,
+            "refunds.first_retry_ms must be at least 10, and refunds.longest_retry_ms no less"
+        );
+        ensure!(self.refunds.lease_ms >= 100, "refunds.lease_ms must be at least 100");
         ensure!(self.freight.flat_fen >= 0 && self.freight.free_from_fen >= 0, "freight cannot be negative");
         if self.environment != Environment::Development {
             self.check_for_public_use()?;
@@ -393,11 +431,14 @@ impl Config {
         for (name, id) in [("wechat.appid", &self.wechat.appid), ("pay.mchid", &self.pay.mchid)] {
             ensure!(id.len() <= 32, "the setting {name} must have at most 32 bytes (WeChat's limit)");
         }
-        let url = &self.pay.notify_url;
-        ensure!(
-            url.len() <= 255 && !url.contains(['?', '#']),
-            "the setting pay.notify_url must have at most 255 bytes and no query (WeChat's limit)"
-        );
+        let urls =
+            [("pay.notify_url", &self.pay.notify_url), ("pay.refund_notify_url", &self.pay.refund_notify_url)];
+        for (name, url) in urls {
+            ensure!(
+                url.len() <= 255 && !url.contains(['?', '#']),
+                "the setting {name} must have at most 255 bytes and no query (WeChat's limit)"
+            );
+        }
         Ok(())
     }
 
@@ -407,6 +448,7 @@ impl Config {
             ("wechat.base_url", &self.wechat.base_url),
             ("pay.base_url", &self.pay.base_url),
             ("pay.notify_url", &self.pay.notify_url),
+            ("pay.refund_notify_url", &self.pay.refund_notify_url),
             ("http.public_url", &self.http.public_url),
         ] {
             ensure!(url.starts_with("https://"), "outside development {name} must be https");

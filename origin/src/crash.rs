@@ -27,6 +27,12 @@ pub enum Point {
     NotificationKept,
     /// What a notification says is recorded for good; WeChat was not told so.
     NotificationDone,
+    /// A refund is claimed; WeChat was not asked yet.
+    RefundBeforeCall,
+    /// WeChat has answered about a refund; nothing of it is recorded.
+    RefundAfterCall,
+    /// An order is refunded for good; the gate does not have its goods back yet.
+    AfterRefundCommit,
 }
 
 /// Ends the process here if that was asked for.
@@ -78,7 +84,7 @@ mod armed {
     }
 
     impl Point {
-        const ALL: [Point; 10] = [
+        const ALL: [Point; 13] = [
             Point::AfterGate,
             Point::InBatch,
             Point::AfterCommit,
@@ -89,6 +95,9 @@ mod armed {
             Point::OutboxAfterEffect,
             Point::NotificationKept,
             Point::NotificationDone,
+            Point::RefundBeforeCall,
+            Point::RefundAfterCall,
+            Point::AfterRefundCommit,
         ];
 
         /// What tests call it.
@@ -104,6 +113,9 @@ mod armed {
                 Point::OutboxAfterEffect => "outbox_after_effect",
                 Point::NotificationKept => "notification_kept",
                 Point::NotificationDone => "notification_done",
+                Point::RefundBeforeCall => "refund_before_call",
+                Point::RefundAfterCall => "refund_after_call",
+                Point::AfterRefundCommit => "after_refund_commit",
             }
         }
     }

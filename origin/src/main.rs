@@ -22,6 +22,7 @@ mod outbox;
 mod payments;
 mod pictures;
 mod redis;
+mod refunds;
 mod rotate;
 mod router;
 mod sales;
@@ -46,6 +47,7 @@ use crate::config::{Config, LogConfig, LogFormat};
 use crate::db::Db;
 use crate::outbox::operator::OutboxCommand;
 use crate::payments::operator::PaymentsCommand;
+use crate::refunds::operator::RefundCommand;
 use crate::rotate::RotateStep;
 
 /// An order makes some hundred small allocations, which the C library's allocator serves at twice the price.
@@ -66,7 +68,7 @@ struct Cli {
 enum Command {
     /// Answers the edge.
     Serve,
-    /// Runs the jobs: delivers events, closes unpaid orders, completes shipped ones, keeps the stock gate.
+    /// Runs the jobs: delivers events, sends refunds, closes unpaid orders, completes shipped ones, keeps the stock gate.
     Worker,
     /// Brings the database's schema up to date.
     Migrate,
@@ -87,6 +89,11 @@ enum Command {
     Payments {
         #[command(subcommand)]
         command: PaymentsCommand,
+    },
+    /// Promises refunds, shows what became of them, and ends those that WeChat cannot pay.
+    Refund {
+        #[command(subcommand)]
+        command: RefundCommand,
     },
     /// Makes the shop's own keys, once.
     Keygen {
@@ -145,6 +152,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Reconcile { repair } => reconcile(config, repair).await,
             Command::Outbox { command } => show_outbox(&config, &command).await,
             Command::Payments { command } => ask_about_payments(config, command).await,
+            Command::Refund { command } => refund(&config, &command).await,
             Command::Keygen { .. } | Command::Rotate { .. } | Command::Openapi => Ok(()),
         }
     })
@@ -202,6 +210,14 @@ async fn ask_about_payments(config: Config, command: PaymentsCommand) -> anyhow:
     let text = payments::operator::run(&app, command).await?;
     print!("{text}");
     app.db.close().await;
+    Ok(())
+}
+
+async fn refund(config: &Config, command: &RefundCommand) -> anyhow::Result<()> {
+    let db = database(config)?;
+    let text = refunds::operator::run(&db, command).await?;
+    print!("{text}");
+    db.close().await;
     Ok(())
 }
 

@@ -181,6 +181,7 @@ impl Shop {
             ("FARMGATE_PAY__BASE_URL", wechat.url().to_owned()),
             ("FARMGATE_PAY__BACKUP_BASE_URL", String::new()),
             ("FARMGATE_PAY__NOTIFY_URL", format!("{front}/api/payments/wechat/notify")),
+            ("FARMGATE_PAY__REFUND_NOTIFY_URL", format!("{front}/api/payments/wechat/refund-notify")),
             ("FARMGATE_LOG__FILTER", "info,farmgate_origin=debug".to_owned()),
         ];
         settings.extend(own.map(|(name, value)| (name.to_owned(), value)));

@@ -251,6 +251,7 @@ fn origin_settings(
         ("PAY__BASE_URL", text(&endpoints.wechat_sim)),
         ("PAY__BACKUP_BASE_URL", String::new()),
         ("PAY__NOTIFY_URL", format!("{edge}/api/payments/wechat/notify")),
+        ("PAY__REFUND_NOTIFY_URL", format!("{edge}/api/payments/wechat/refund-notify")),
     ];
     settings.extend(more.map(|(name, value)| (format!("FARMGATE_{name}"), value)));
     Ok(settings)

@@ -3,6 +3,7 @@
 
 mod complete_shipped;
 mod payments;
+mod refunds;
 mod sweep_gate;
 
 use std::sync::Arc;
@@ -19,7 +20,12 @@ pub async fn run(app: Arc<App>, stop: impl Future<Output = ()>) {
         stop.await;
         stopping.send_replace(true);
     };
-    tokio::join!(told, rounds(app.clone(), stopped.clone()), payments::run(app, stopped));
+    tokio::join!(
+        told,
+        rounds(app.clone(), stopped.clone()),
+        payments::run(app.clone(), stopped.clone()),
+        refunds::run(app, stopped)
+    );
 }
 
 async fn rounds(app: Arc<App>, mut stopped: watch::Receiver<bool>) {

@@ -3,7 +3,8 @@
 
 use super::model::Consumer;
 
-pub static CONSUMERS: [Consumer; 2] = [crate::timeline::CONSUMER, crate::sales::CONSUMER];
+pub static CONSUMERS: [Consumer; 3] =
+    [crate::timeline::CONSUMER, crate::sales::CONSUMER, crate::refunds::CONSUMER];
 
 #[cfg(test)]
 mod tests {

@@ -16,15 +16,30 @@ pub enum EventKind {
     OrderCompleted,
     /// A payment arrived for a cancelled order: its refund is due.
     PaidTooLate,
+    /// Some or all of an order's money was promised back.
+    RefundStarted,
+    /// A refund, perhaps of a part, was paid back.
+    RefundPaid,
+    /// WeChat ended a refund without paying: the money is the order's again.
+    RefundClosed,
+    /// WeChat cannot pay a refund: somebody has to look.
+    RefundStuck,
+    /// All of an order's money was paid back, and the order is refunded.
+    OrderRefunded,
 }
 
 impl EventKind {
-    pub const ALL: [EventKind; 5] = [
+    pub const ALL: [EventKind; 10] = [
         EventKind::OrderPlaced,
         EventKind::OrderPaid,
         EventKind::OrderCancelled,
         EventKind::OrderCompleted,
         EventKind::PaidTooLate,
+        EventKind::RefundStarted,
+        EventKind::RefundPaid,
+        EventKind::RefundClosed,
+        EventKind::RefundStuck,
+        EventKind::OrderRefunded,
     ];
 
     /// The name in the database: never changed, since rows of older binaries carry it.
@@ -35,6 +50,11 @@ impl EventKind {
             EventKind::OrderCancelled => "order_cancelled",
             EventKind::OrderCompleted => "order_completed",
             EventKind::PaidTooLate => "paid_too_late",
+            EventKind::RefundStarted => "refund_started",
+            EventKind::RefundPaid => "refund_paid",
+            EventKind::RefundClosed => "refund_closed",
+            EventKind::RefundStuck => "refund_stuck",
+            EventKind::OrderRefunded => "order_refunded",
         }
     }
 

@@ -12,8 +12,17 @@ use crate::outbox::model::{Consumer, Event, EventKind, Failure};
 pub use store::Entry;
 
 /// All but the placing, which the order itself tells: a rush then writes nothing here.
-const WANTS: [EventKind; 4] =
-    [EventKind::OrderPaid, EventKind::OrderCancelled, EventKind::OrderCompleted, EventKind::PaidTooLate];
+const WANTS: [EventKind; 9] = [
+    EventKind::OrderPaid,
+    EventKind::OrderCancelled,
+    EventKind::OrderCompleted,
+    EventKind::PaidTooLate,
+    EventKind::RefundStarted,
+    EventKind::RefundPaid,
+    EventKind::RefundClosed,
+    EventKind::RefundStuck,
+    EventKind::OrderRefunded,
+];
 
 pub const CONSUMER: Consumer = Consumer { name: "order_timeline", wants: &WANTS, apply };
 

@@ -83,6 +83,7 @@ impl<'a> Stand<'a> {
             ("PAY__BASE_URL", nowhere.clone()),
             ("PAY__BACKUP_BASE_URL", String::new()),
             ("PAY__NOTIFY_URL", format!("{nowhere}/api/payments/wechat/notify")),
+            ("PAY__REFUND_NOTIFY_URL", format!("{nowhere}/api/payments/wechat/refund-notify")),
             ("ORDERS__PAY_WINDOW_SECONDS", "86400".to_owned()),
         ];
         settings.extend(own.map(|(name, value)| (format!("FARMGATE_{name}"), value)));

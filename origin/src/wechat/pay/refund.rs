@@ -5,7 +5,6 @@ use farmgate_shared::money::Fen;
 use http::Method;
 use serde::{Deserialize, Serialize};
 
-use super::call::Repeat;
 use super::{PayClient, PayError, parse};
 
 /// What one refund asks for.
@@ -114,7 +113,7 @@ impl PayClient {
     /// and [`super::Refusal::UserAccountAbnormal`] where only a person can go on.
     pub async fn refund(&self, request: &str, now: u64) -> Result<RefundShown, PayError> {
         let path = "/v3/refund/domestic/refunds";
-        parse(&self.call_with(Repeat::Safe, Method::POST, path, request, now).await?)
+        parse(&self.call(Method::POST, path, request, now).await?)
     }
 
     /// What WeChat knows of a refund.
@@ -123,7 +122,7 @@ impl PayClient {
     /// [`PayError`]; [`super::Refusal::ResourceUnknown`] when it never heard of the number.
     pub async fn query_refund(&self, out_refund_no: &str, now: u64) -> Result<RefundShown, PayError> {
         let path = format!("/v3/refund/domestic/refunds/{out_refund_no}");
-        parse(&self.call_with(Repeat::Safe, Method::GET, &path, "", now).await?)
+        parse(&self.call(Method::GET, &path, "", now).await?)
     }
 }
 

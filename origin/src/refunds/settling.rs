@@ -1,0 +1,304 @@
+//! What WeChat, or an operator, says of a refund, recorded once: whoever comes second, late or out of order changes nothing.
+//! All that one refund's end does to the books is one transaction, which begins with the lock of the payment's row.
+
+use std::sync::Arc;
+
+use farmgate_shared::ids::OrderId;
+use farmgate_shared::money::Fen;
+use sqlx::MySqlConnection;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::model::Status;
+use super::service::RefundError;
+use super::store::{self, Change, RefundRow};
+use crate::app::App;
+use crate::crash::{self, Point};
+use crate::db::{Db, TransactionError};
+use crate::orders::model::Status as OrderStatus;
+use crate::orders::service::OrderError;
+use crate::outbox::model::{EventKind, NewEvent};
+use crate::payments::money_back::{self, Received};
+use crate::stock::Line;
+use crate::wechat::pay::refund::{RefundNotice, RefundStatus};
+use crate::{orders, outbox, stock};
+
+/// What became of a refund.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// WeChat has taken it; ask about it then.
+    AtWechat {
+        refund_id: String,
+        ask_at: OffsetDateTime,
+    },
+    PaidBack {
+        refund_id: String,
+        at: OffsetDateTime,
+    },
+    /// WeChat ended it without paying.
+    Closed {
+        refund_id: Option<String>,
+    },
+    /// WeChat cannot; where it may still end it, ask then.
+    Stuck {
+        refund_id: Option<String>,
+        why: String,
+        ask_at: Option<OffsetDateTime>,
+    },
+    /// It is to be asked for again, under the same number.
+    ToAsk {
+        why: String,
+        at: OffsetDateTime,
+    },
+    /// An operator paid it in another way.
+    PaidByHand {
+        why: String,
+        at: OffsetDateTime,
+    },
+}
+
+impl Outcome {
+    fn status(&self) -> Status {
+        match self {
+            Outcome::AtWechat { .. } => Status::AtWechat,
+            Outcome::PaidBack { .. } => Status::PaidBack,
+            Outcome::Closed { .. } => Status::Closed,
+            Outcome::Stuck { .. } => Status::Stuck,
+            Outcome::ToAsk { .. } => Status::ToAsk,
+            Outcome::PaidByHand { .. } => Status::PaidByHand,
+        }
+    }
+
+    fn event(&self) -> Option<EventKind> {
+        match self {
+            Outcome::PaidBack { .. } | Outcome::PaidByHand { .. } => Some(EventKind::RefundPaid),
+            Outcome::Closed { .. } => Some(EventKind::RefundClosed),
+            Outcome::Stuck { .. } => Some(EventKind::RefundStuck),
+            Outcome::AtWechat { .. } | Outcome::ToAsk { .. } => None,
+        }
+    }
+
+    fn change(&self) -> Change<'_> {
+        match self {
+            Outcome::AtWechat { refund_id, ask_at } => {
+                Change { wechat_refund_id: Some(refund_id), due_at: Some(*ask_at), ..Change::default() }
+            }
+            Outcome::PaidBack { refund_id, at } => {
+                Change { wechat_refund_id: Some(refund_id), refunded_at: Some(*at), ..Change::default() }
+            }
+            Outcome::Closed { refund_id } => {
+                Change { wechat_refund_id: refund_id.as_deref(), ..Change::default() }
+            }
+            Outcome::Stuck { refund_id, why, ask_at } => Change {
+                wechat_refund_id: refund_id.as_deref(),
+                error: Some(why),
+                due_at: *ask_at,
+                ..Change::default()
+            },
+            Outcome::ToAsk { why, at } => Change { error: Some(why), due_at: Some(*at), ..Change::default() },
+            Outcome::PaidByHand { why, at } => {
+                Change { error: Some(why), refunded_at: Some(*at), ..Change::default() }
+            }
+        }
+    }
+}
+
+/// What recording did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// False where the refund was past this already.
+    pub is_new: bool,
+    /// What the refund was before.
+    pub was: Status,
+    /// Goods that are for sale again, which the gate is to learn.
+    returned: Vec<Line>,
+}
+
+/// Records an outcome in a transaction of its own, and lets returned goods into the gate.
+///
+/// # Errors
+/// When the books are wrong or MySQL is away: nothing is recorded then.
+pub async fn settle(app: &App, out_refund_no: &str, outcome: Outcome) -> Result<Settled, RefundError> {
+    let settled = record(&app.db, out_refund_no, outcome).await?;
+    if !settled.returned.is_empty() {
+        crash::point(Point::AfterRefundCommit);
+        stock::service::give_back(app, &settled.returned).await;
+    }
+    Ok(settled)
+}
+
+/// The transaction alone, for a process that has no gate: the sweeper lets the gate know.
+///
+/// # Errors
+/// When the books are wrong or MySQL is away.
+pub async fn record(db: &Db, out_refund_no: &str, outcome: Outcome) -> Result<Settled, RefundError> {
+    let number = out_refund_no.to_owned();
+    let settled = db
+        .transaction("settle_refund", {
+            let outcome = outcome.clone();
+            move |connection| {
+                let (number, outcome) = (number.clone(), outcome.clone());
+                Box::pin(async move { apply(connection, &number, &outcome).await })
+            }
+        })
+        .await
+        .map_err(TransactionError::flatten)?;
+    say(out_refund_no, &outcome, &settled);
+    Ok(settled)
+}
+
+fn say(number: &str, outcome: &Outcome, settled: &Settled) {
+    let said = outcome.status().text();
+    match outcome {
+        _ if !settled.is_new && settled.was == outcome.status() => {
+            tracing::debug!(refund = number, said, "told again");
+        }
+        // WeChat does not change its mind, so one of the two was wrong: the daily bill will say which.
+        _ if !settled.is_new && matches!(settled.was, Status::Closed | Status::PaidByHand) => {
+            tracing::error!(refund = number, is = settled.was.text(), said, "a refund ended in two ways");
+        }
+        _ if !settled.is_new => {
+            tracing::warn!(refund = number, is = settled.was.text(), said, "told too late");
+        }
+        Outcome::Stuck { why, .. } => tracing::error!(refund = number, why, "a refund needs a hand"),
+        Outcome::Closed { .. } => tracing::error!(refund = number, "WeChat closed a refund without paying"),
+        Outcome::ToAsk { why, .. } => tracing::warn!(refund = number, why, "a refund is asked for again"),
+        _ => tracing::info!(refund = number, said, "refund"),
+    }
+}
+
+async fn apply(
+    connection: &mut MySqlConnection,
+    number: &str,
+    outcome: &Outcome,
+) -> Result<Settled, RefundError> {
+    let order = store::find(&mut *connection, number).await?.ok_or(RefundError::Unknown)?.order_id;
+    let order = OrderId(order);
+    let payment = money_back::lock_received(connection, order).await?.ok_or(RefundError::NotPaid)?;
+    // Read again, since another may have changed it before the lock was ours.
+    let row = store::find(&mut *connection, number).await?.ok_or(RefundError::Unknown)?;
+    let was = Status::from_number(row.status).ok_or(RefundError::UnknownStatus(row.status))?;
+    let next = outcome.status();
+    let is_new = was.may_become(next)
+        && store::change_status(connection, row.id, (was, next), &outcome.change()).await?;
+    let mut settled = Settled { is_new, was, returned: Vec::new() };
+    if !is_new {
+        return Ok(settled);
+    }
+    if let Some(kind) = outcome.event() {
+        outbox::service::record(connection, &[NewEvent { kind, order }]).await?;
+    }
+    match next {
+        Status::PaidBack | Status::PaidByHand => {
+            settled.returned = finish_order(connection, order, &payment).await?;
+        }
+        Status::Closed => {
+            if !money_back::keep_after_all(connection, order, Fen(row.amount_fen)).await? {
+                return Err(RefundError::NotPromised(payment.order_no.to_string()));
+            }
+            if let Some(before) = order_before(connection, order).await? {
+                orders::refunding::give_up(connection, order, before).await?;
+            }
+        }
+        Status::ToAsk | Status::AtWechat | Status::Stuck => {}
+    }
+    Ok(settled)
+}
+
+/// The order is refunded when every fen of it is with the shopper; says which goods are for sale again.
+async fn finish_order(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+    payment: &Received,
+) -> Result<Vec<Line>, RefundError> {
+    let is_paid = |row: &RefundRow| {
+        matches!(Status::from_number(row.status), Some(Status::PaidBack | Status::PaidByHand))
+    };
+    let rows = store::of_order(&mut *connection, order).await?;
+    let paid = Fen::checked_sum(rows.iter().filter(|row| is_paid(row)).map(|row| Fen(row.amount_fen)));
+    if paid != Some(payment.amount) {
+        return Ok(Vec::new());
+    }
+    let Some(before) = order_before(connection, order).await? else { return Ok(Vec::new()) };
+    Ok(orders::refunding::finish(connection, order, before).await?.unwrap_or_default())
+}
+
+/// What the order was before it was refunding; `None` for one that never was.
+async fn order_before(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+) -> Result<Option<OrderStatus>, RefundError> {
+    let Some(number) = store::order_status_before(connection, order).await? else { return Ok(None) };
+    let status = OrderStatus::from_number(number).ok_or(OrderError::UnknownStatus(number))?;
+    Ok(Some(status))
+}
+
+/// Why a refund's notification was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum NoticeError {
+    #[error("no such refund")]
+    UnknownRefund,
+    /// What it says is not what was asked for.
+    #[error("not what the refund says: {0}")]
+    Mismatch(&'static str),
+    /// It could not be recorded now; WeChat sends it again.
+    #[error("could not be recorded")]
+    NotNow(#[source] RefundError),
+}
+
+/// Takes a refund's notification, which WeChat signed. `Ok` means that what it says is recorded for good, now or earlier, or
+/// that it came too late to matter.
+///
+/// # Errors
+/// [`NoticeError`].
+pub async fn take_notification(app: &Arc<App>, notice: &RefundNotice) -> Result<(), NoticeError> {
+    let not_now = |error: sqlx::Error| NoticeError::NotNow(error.into());
+    let differs = |what: &'static str| Err(NoticeError::Mismatch(what));
+    if notice.mchid != app.pay.mchid() {
+        return differs("mchid");
+    }
+    let number = notice.out_refund_no.as_str();
+    let pool = app.db.pool();
+    let row = store::find(pool, number).await.map_err(not_now)?.ok_or(NoticeError::UnknownRefund)?;
+    let payment = money_back::received(pool, OrderId(row.order_id)).await.map_err(not_now)?;
+    let Some(payment) = payment else { return Err(NoticeError::UnknownRefund) };
+    let checks = [
+        ("out_trade_no", notice.out_trade_no == payment.order_no.as_str()),
+        ("transaction_id", notice.transaction_id == payment.transaction_id),
+        ("amount.refund", notice.amount.refund == row.amount_fen),
+        ("amount.total", notice.amount.total == payment.amount.0),
+        ("refund_id", row.wechat_refund_id.as_ref().is_none_or(|known| *known == notice.refund_id)),
+    ];
+    if let Some((what, _)) = checks.into_iter().find(|(_, agrees)| !agrees) {
+        return differs(what);
+    }
+    let refund_id = notice.refund_id.clone();
+    let outcome = match notice.refund_status {
+        RefundStatus::Success => {
+            let Some(at) = moment(notice.success_time.as_deref()) else { return differs("success_time") };
+            Outcome::PaidBack { refund_id, at }
+        }
+        RefundStatus::Closed => Outcome::Closed { refund_id: Some(refund_id) },
+        RefundStatus::Abnormal => abnormal(refund_id, app.clock.now()),
+        RefundStatus::Processing | RefundStatus::Unknown => return differs("refund_status"),
+    };
+    settle(app, number, outcome).await.map_err(NoticeError::NotNow)?;
+    Ok(())
+}
+
+/// WeChat has it and cannot pay it into the shopper's account; how it ends, WeChat will know.
+pub fn abnormal(refund_id: String, now: OffsetDateTime) -> Outcome {
+    Outcome::Stuck {
+        refund_id: Some(refund_id),
+        why: "ABNORMAL: the shopper's account cannot take it; end it in WeChat's merchant console".to_owned(),
+        ask_at: Some(now + ASK_ABNORMAL_AGAIN),
+    }
+}
+
+/// Somebody ends it in WeChat's console, in hours or days.
+pub const ASK_ABNORMAL_AGAIN: time::Duration = time::Duration::hours(6);
+
+/// A time as WeChat writes it.
+pub fn moment(text: Option<&str>) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text?, &Rfc3339).ok()
+}
