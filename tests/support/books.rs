@@ -13,7 +13,7 @@ pub struct Stock {
 }
 
 /// Each rule of the design with the query that finds its breaches.
-const RULES: [(&str, &str); 10] = [
+const RULES: [(&str, &str); 13] = [
     (
         "I1: available + held + sold = total, none of them negative",
         "SELECT sku_id FROM stock
@@ -27,10 +27,14 @@ const RULES: [(&str, &str); 10] = [
          WHERE s.held <> COALESCE(h.quantity, 0)",
     ),
     (
-        "I2: sold is what paid orders bought",
+        // Goods of a refunded order are sold only where it had been shipped before it was refunding.
+        "I2: sold is what paid orders bought and did not return",
         "SELECT s.sku_id FROM stock s
          LEFT JOIN (SELECT i.sku_id, SUM(i.quantity) AS quantity FROM order_items i
-                    JOIN orders o ON o.id = i.order_id WHERE o.status IN (1, 2, 3, 5) GROUP BY i.sku_id) p
+                    JOIN orders o ON o.id = i.order_id
+                    WHERE o.status IN (1, 2, 3, 5) OR (o.status = 6 AND 1 <> (SELECT r.order_status FROM refunds r
+                          WHERE r.order_id = o.id AND r.order_status IS NOT NULL ORDER BY r.id DESC LIMIT 1))
+                    GROUP BY i.sku_id) p
                 ON p.sku_id = s.sku_id
          WHERE s.sold <> COALESCE(p.quantity, 0)",
     ),
@@ -62,21 +66,53 @@ const RULES: [(&str, &str); 10] = [
          WHERE k.claimed <> COALESCE(h.held, 0)",
     ),
     (
-        // A cancelled order beside a payment is one that came too late, and waits for its refund.
+        // A cancelled order beside a payment is one that came too late, and has its refund.
         "an order is paid when its payment is, and not otherwise",
         "SELECT o.id FROM orders o LEFT JOIN payments p ON p.order_id = o.id
-         WHERE (o.status IN (1, 2, 3) AND COALESCE(p.status, 0) <> 1) OR (o.status = 0 AND p.status = 1)",
+         WHERE (o.status IN (1, 2, 3, 5, 6) AND COALESCE(p.status, 0) <> 1) OR (o.status = 0 AND p.status = 1)",
+    ),
+    (
+        "no more goes back than was paid, and what goes back is written in refunds",
+        "SELECT p.order_id FROM payments p
+         LEFT JOIN (SELECT order_id, SUM(IF(status = 3, 0, amount_fen)) AS live FROM refunds GROUP BY order_id) r
+                ON r.order_id = p.order_id
+         WHERE p.refunded_fen <> COALESCE(r.live, 0) OR COALESCE(r.live, 0) > p.amount_fen",
+    ),
+    (
+        "an order is refunded when all of its money was paid back, refunding while all of it is promised",
+        "SELECT o.id FROM orders o JOIN payments p ON p.order_id = o.id
+         LEFT JOIN (SELECT order_id, SUM(IF(status IN (2, 5), amount_fen, 0)) AS paid, SUM(IF(status = 3, 0, amount_fen)) AS live
+                    FROM refunds GROUP BY order_id) r ON r.order_id = o.id
+         WHERE o.status <> 4 AND o.status NOT IN (5, 6) AND COALESCE(r.live, 0) = p.amount_fen
+            OR o.status = 5 AND (COALESCE(r.live, 0) <> p.amount_fen OR r.paid = p.amount_fen)
+            OR o.status = 6 AND COALESCE(r.paid, 0) <> p.amount_fen",
+    ),
+    (
+        "what was paid for a cancelled order is promised back, once its event was delivered",
+        "SELECT o.id FROM orders o JOIN payments p ON p.order_id = o.id AND p.status = 1
+         LEFT JOIN (SELECT order_id, SUM(IF(status = 3, 0, amount_fen)) AS live FROM refunds GROUP BY order_id) r
+                ON r.order_id = o.id
+         WHERE o.status = 4 AND COALESCE(r.live, 0) < p.amount_fen AND EXISTS (
+               SELECT 1 FROM outbox e LEFT JOIN outbox_deliveries d ON d.event_id = e.id AND d.consumer = 'late_refunds'
+               WHERE e.order_id = o.id AND e.kind = 'paid_too_late' AND e.published_at IS NOT NULL
+                 AND d.event_id IS NULL)",
     ),
     (
         "I3: each change of state has its one event",
         "SELECT o.id FROM orders o LEFT JOIN payments p ON p.order_id = o.id
          LEFT JOIN (SELECT order_id, SUM(kind = 'order_placed') AS placed, SUM(kind = 'order_paid') AS paid,
                            SUM(kind = 'order_cancelled') AS cancelled, SUM(kind = 'order_completed') AS completed,
-                           SUM(kind = 'paid_too_late') AS too_late
+                           SUM(kind = 'paid_too_late') AS too_late, SUM(kind = 'refund_started') AS started,
+                           SUM(kind = 'refund_paid') AS paid_back, SUM(kind = 'refund_closed') AS closed,
+                           SUM(kind = 'order_refunded') AS refunded
                     FROM outbox GROUP BY order_id) e ON e.order_id = o.id
+         LEFT JOIN (SELECT order_id, COUNT(*) AS started, SUM(status IN (2, 5)) AS paid_back, SUM(status = 3) AS closed
+                    FROM refunds GROUP BY order_id) r ON r.order_id = o.id
          WHERE COALESCE(e.placed, 0) <> 1 OR e.paid <> (o.status IN (1, 2, 3, 5, 6))
-            OR e.cancelled <> (o.status = 4) OR e.completed <> (o.status = 3)
-            OR e.too_late <> (o.status = 4 AND COALESCE(p.status, 0) = 1)",
+            OR e.cancelled <> (o.status = 4) OR e.completed <> (o.completed_at IS NOT NULL)
+            OR e.too_late <> (o.status = 4 AND COALESCE(p.status, 0) = 1)
+            OR e.started <> COALESCE(r.started, 0) OR e.paid_back <> COALESCE(r.paid_back, 0)
+            OR e.closed <> COALESCE(r.closed, 0) OR e.refunded <> (o.status = 6)",
     ),
     (
         "each delivered sale was counted once, no other was",

@@ -15,7 +15,7 @@ pub struct Rule {
 const MOST: u32 = 20;
 
 /// In the order of DESIGN 6. I4 is about Redis and stands in the service.
-pub const RULES: [Rule; 13] = [
+pub const RULES: [Rule; 16] = [
     Rule {
         name: "I1",
         promise: "available + held + sold = total, none negative",
@@ -41,11 +41,13 @@ pub const RULES: [Rule; 13] = [
     },
     Rule {
         name: "I2",
-        promise: "sold is what paid orders bought",
+        promise: "sold is what paid orders bought, but for what was returned",
         counted: "SELECT COUNT(*) FROM stock",
         breaches: "SELECT s.sku_id FROM stock s LEFT JOIN (SELECT i.sku_id, SUM(i.quantity) AS quantity \
-                   FROM order_items i JOIN orders o ON o.id = i.order_id WHERE o.status IN (1, 2, 3, 5) \
-                   GROUP BY i.sku_id) p ON p.sku_id = s.sku_id WHERE s.sold <> COALESCE(p.quantity, 0)",
+                   FROM order_items i JOIN orders o ON o.id = i.order_id WHERE o.status IN (1, 2, 3, 5, 6) \
+                   GROUP BY i.sku_id) p ON p.sku_id = s.sku_id LEFT JOIN (SELECT sku_id, SUM(sold_change) AS quantity \
+                   FROM stock_movements WHERE reason = 'returned' GROUP BY sku_id) r ON r.sku_id = s.sku_id \
+                   WHERE s.sold <> COALESCE(p.quantity, 0) + COALESCE(r.quantity, 0)",
     },
     Rule {
         name: "I2",
@@ -55,6 +57,15 @@ pub const RULES: [Rule; 13] = [
                    SUM(held_change) AS held, SUM(sold_change) AS sold FROM stock_movements GROUP BY sku_id) m \
                    ON m.sku_id = s.sku_id WHERE s.available <> COALESCE(m.available, 0) \
                    OR s.held <> COALESCE(m.held, 0) OR s.sold <> COALESCE(m.sold, 0)",
+    },
+    Rule {
+        name: "I2",
+        promise: "what of a payment is promised back is its refunds', never more than was paid",
+        counted: "SELECT COUNT(*) FROM payments",
+        breaches: "SELECT p.order_id FROM payments p LEFT JOIN (SELECT order_id, SUM(amount_fen) AS live FROM refunds \
+                   WHERE status <> 3 GROUP BY order_id) r ON r.order_id = p.order_id \
+                   WHERE p.refunded_fen <> COALESCE(r.live, 0) OR p.refunded_fen > p.amount_fen \
+                   OR (p.refunded_fen > 0 AND p.status <> 1)",
     },
     Rule {
         name: "I2",
@@ -78,18 +89,41 @@ pub const RULES: [Rule; 13] = [
         promise: "each order left its states once, and its movements say the same",
         counted: "SELECT COUNT(*) FROM orders",
         breaches: "SELECT o.id FROM orders o LEFT JOIN (SELECT order_id, sku_id, SUM(reason = 'held') AS held, \
-                   SUM(reason = 'sold') AS sold, SUM(reason = 'released') AS released FROM stock_movements \
-                   WHERE order_id IS NOT NULL GROUP BY order_id, sku_id) m ON m.order_id = o.id \
+                   SUM(reason = 'sold') AS sold, SUM(reason = 'released') AS released, SUM(reason = 'returned') AS returned \
+                   FROM stock_movements WHERE order_id IS NOT NULL GROUP BY order_id, sku_id) m ON m.order_id = o.id \
+                   LEFT JOIN (SELECT f.order_id, f.order_status FROM refunds f JOIN (SELECT MAX(id) AS id FROM refunds \
+                   WHERE order_status IS NOT NULL GROUP BY order_id) w ON w.id = f.id) r ON r.order_id = o.id \
                    WHERE COALESCE(m.held, 0) <> 1 OR m.sold <> (o.status IN (1, 2, 3, 5, 6)) \
-                   OR m.released <> (o.status = 4) GROUP BY o.id",
+                   OR m.released <> (o.status = 4) \
+                   OR m.returned <> (o.status = 6 AND COALESCE(r.order_status, 0) = 1) GROUP BY o.id",
     },
     Rule {
         name: "I3",
         promise: "an order is paid when its payment is, and not otherwise",
         counted: "SELECT COUNT(*) FROM payments",
-        // A cancelled order beside a payment is one that came too late, and waits for its refund.
+        // A cancelled order beside a payment is one that came too late; the rule of refunds looks at it.
         breaches: "SELECT o.id FROM orders o LEFT JOIN payments p ON p.order_id = o.id \
-                   WHERE (o.status IN (1, 2, 3) AND COALESCE(p.status, 0) <> 1) OR (o.status = 0 AND p.status = 1)",
+                   WHERE (o.status IN (1, 2, 3, 5, 6) AND COALESCE(p.status, 0) <> 1) OR (o.status = 0 AND p.status = 1)",
+    },
+    Rule {
+        name: "I3",
+        promise: "an order is refunded when all of its money was paid back, refunding while all is promised, else neither",
+        counted: "SELECT COUNT(*) FROM refunds",
+        breaches: "SELECT o.id FROM orders o JOIN payments p ON p.order_id = o.id LEFT JOIN (SELECT order_id, \
+                   SUM(amount_fen) AS paid FROM refunds WHERE status IN (2, 5) GROUP BY order_id) r \
+                   ON r.order_id = o.id WHERE o.status <> 4 AND \
+                   ((o.status IN (5, 6)) <> (p.refunded_fen > 0 AND p.refunded_fen = p.amount_fen) \
+                   OR (o.status = 6) <> (COALESCE(r.paid, 0) = p.amount_fen))",
+    },
+    Rule {
+        name: "I3",
+        promise: "money that came for a cancelled order is promised back, but for events still in delivery",
+        counted: "SELECT COUNT(*) FROM payments",
+        breaches: "SELECT o.id FROM orders o JOIN payments p ON p.order_id = o.id LEFT JOIN (SELECT e.order_id \
+                   FROM outbox e LEFT JOIN outbox_deliveries d ON d.event_id = e.id AND d.consumer = 'late_refunds' \
+                   WHERE e.kind = 'paid_too_late' AND (e.published_at IS NULL OR d.event_id IS NOT NULL)) w \
+                   ON w.order_id = o.id WHERE o.status = 4 AND p.status = 1 AND p.refunded_fen < p.amount_fen \
+                   AND w.order_id IS NULL",
     },
     Rule {
         name: "I3",
@@ -99,11 +133,19 @@ pub const RULES: [Rule; 13] = [
         breaches: "SELECT o.id FROM orders o LEFT JOIN payments p ON p.order_id = o.id LEFT JOIN (SELECT order_id, \
                    SUM(kind = 'order_placed') AS placed, SUM(kind = 'order_paid') AS paid, \
                    SUM(kind = 'order_cancelled') AS cancelled, SUM(kind = 'order_completed') AS completed, \
-                   SUM(kind = 'paid_too_late') AS too_late FROM outbox GROUP BY order_id) e ON e.order_id = o.id \
-                   WHERE o.created_at > UTC_TIMESTAMP() - INTERVAL 29 DAY AND (COALESCE(e.placed, 0) <> 1 \
+                   SUM(kind = 'paid_too_late') AS too_late, SUM(kind = 'refund_started') AS started, \
+                   SUM(kind = 'refund_paid') AS paid_back, SUM(kind = 'refund_closed') AS closed, \
+                   SUM(kind = 'refund_stuck') AS stuck, SUM(kind = 'order_refunded') AS refunded \
+                   FROM outbox GROUP BY order_id) e ON e.order_id = o.id \
+                   LEFT JOIN (SELECT order_id, COUNT(*) AS started, SUM(status IN (2, 5)) AS paid_back, \
+                   SUM(status = 3) AS closed, SUM(status = 4) AS stuck FROM refunds GROUP BY order_id) r \
+                   ON r.order_id = o.id WHERE o.created_at > UTC_TIMESTAMP() - INTERVAL 29 DAY AND (COALESCE(e.placed, 0) <> 1 \
                    OR e.paid <> (o.status IN (1, 2, 3, 5, 6)) OR e.cancelled <> (o.status = 4) \
                    OR e.completed <> (o.completed_at IS NOT NULL) OR (o.status = 3 AND o.completed_at IS NULL) \
-                   OR e.too_late <> (o.status = 4 AND COALESCE(p.status, 0) = 1))",
+                   OR e.too_late <> (o.status = 4 AND COALESCE(p.status, 0) = 1) \
+                   OR e.started <> COALESCE(r.started, 0) OR e.paid_back <> COALESCE(r.paid_back, 0) \
+                   OR e.closed <> COALESCE(r.closed, 0) OR e.stuck < COALESCE(r.stuck, 0) \
+                   OR e.refunded <> (o.status = 6))",
     },
     Rule {
         name: "I3",
