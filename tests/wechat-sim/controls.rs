@@ -4,8 +4,9 @@
 //! | control | what it does |
 //! |---|---|
 //! | `GET /sim/healthz` | `{"status":"ok"}` |
-//! | `POST /sim/pay` `{"out_trade_no", "request_payment"?}` | pays as that shopper would and replies when the shop has answered the notification: `{out_trade_no, transaction_id, notify_status, notify_body}`. With `request_payment` (the parameters of `wx.requestPayment`) these are checked as WeChat's app checks them |
+//! | `POST /sim/pay` `{"out_trade_no", "request_payment"?}` | pays as that shopper would and replies when the shop has answered the notification: `{out_trade_no, transaction_id, notify_status, notify_body}`. With `request_payment` (the parameters of `wx.requestPayment`) these are checked as WeChat's app checks them; with `"late": true` the money was on its way when the order was closed |
 //! | `POST /sim/notify` `{"out_trade_no", "faults"?: [{"fault": …}]}` | sends one more notification now, with exactly these faults, and replies with the shop's answer |
+//! | `POST /sim/refund`, `POST /sim/refund-notify` | see `refunds.rs` |
 //! | `GET, POST, DELETE /sim/faults` | see `faults.rs` |
 //! | `GET /sim/log?path=/v3/…`, `DELETE /sim/log` | the calls received, oldest first, and an end to them |
 
@@ -29,19 +30,25 @@ use crate::state::{Order, Shared, now};
 #[derive(Debug)]
 pub struct Refused(StatusCode, String);
 
+impl Refused {
+    pub fn new(status: StatusCode, why: String) -> Refused {
+        Refused(status, why)
+    }
+}
+
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         json_reply(self.0, &json!({"error": self.1}))
     }
 }
 
-type Reply = Result<Response, Refused>;
+pub type Reply = Result<Response, Refused>;
 
-fn done(body: &Value) -> Reply {
+pub fn done(body: &Value) -> Reply {
     Ok(json_reply(StatusCode::OK, body))
 }
 
-fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refused> {
+pub fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refused> {
     serde_json::from_slice(body).map_err(|error| Refused(StatusCode::BAD_REQUEST, error.to_string()))
 }
 
@@ -58,6 +65,8 @@ pub async fn healthz() -> Reply {
 pub struct PayControl {
     out_trade_no: String,
     request_payment: Option<RequestPayment>,
+    #[serde(default)]
+    late: bool,
 }
 
 /// The parameters of `wx.requestPayment`, as the mini-program got them from the shop.
@@ -106,7 +115,8 @@ pub async fn pay(State(sim): State<Shared>, body: Bytes) -> Reply {
         if let Some(parameters) = &asked.request_payment {
             parameters.check(&sim.keys, order).map_err(|why| Refused(StatusCode::BAD_REQUEST, why))?;
         }
-        order.pay(now()).map_err(|why| Refused(StatusCode::CONFLICT, why.to_owned()))?;
+        let paid = if asked.late { order.pay_late(now()) } else { order.pay(now()) };
+        paid.map_err(|why| Refused(StatusCode::CONFLICT, why.to_owned()))?;
         (Notice::of(&sim.keys, order), order.payment.as_ref().map(|paid| paid.transaction_id.clone()))
     };
     // The payment stands whatever becomes of this call, so the delivery is nobody's to cancel.

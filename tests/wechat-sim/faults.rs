@@ -6,13 +6,16 @@
 //!   "notify": [{"fault": "wrong_amount", "times": 1}],
 //!   "api":    [{"fault": "status", "status": 500, "code": "SYSTEM_ERROR", "path": "/v3/pay/", "times": 2}],
 //!   "login":  [{"errcode": -1, "times": 1}],
-//!   "retry_scale": 0.01
+//!   "refund": [{"fault": "refused", "status": 403, "code": "NOT_ENOUGH", "times": 2}],
+//!   "retry_scale": 0.01,
+//!   "refund_gap_seconds": 0.5
 //! }
 //! ```
 //!
 //! Without `times` a fault stays until it is deleted. A notification fault counts once for each attempt to deliver,
 //! retries included, but `silent` and `reordered`, which count once for each notification. `retry_scale` stretches the
-//! real schedule of retries (15 s, 15 s, 30 s, 3 min, …).
+//! real schedule of retries (15 s, 15 s, 30 s, 3 min, …), and `refund_gap_seconds` stands for the minute between two refunds
+//! of one order. A refund fault counts once for each new refund.
 
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +75,33 @@ pub struct LoginFault {
     pub errcode: i64,
 }
 
+/// What becomes of a new refund, or of the request for one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "fault", rename_all = "snake_case")]
+pub enum RefundFault {
+    /// Refused, signed, and nothing is done.
+    Refused { status: u16, code: String },
+    /// Under way until it is decided by `/sim/refund`.
+    Hold,
+    /// The shopper's account cannot take it.
+    Abnormal,
+    /// Ended without paying.
+    Closed,
+}
+
+/// The codes that a refund is refused with.
+const REFUND_CODES: [&str; 9] = [
+    "NOT_ENOUGH",
+    "NOTENOUGH",
+    "USER_ACCOUNT_ABNORMAL",
+    "FREQUENCY_LIMITED",
+    "SYSTEM_ERROR",
+    "PARAM_ERROR",
+    "INVALID_REQUEST",
+    "NO_AUTH",
+    "RESOURCE_NOT_EXISTS",
+];
+
 /// A fault and how often it still happens.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Timed<F> {
@@ -116,8 +146,11 @@ pub struct Faults {
     pub notify: Vec<Timed<NotifyFault>>,
     pub api: Vec<Timed<OfPath>>,
     pub login: Vec<Timed<LoginFault>>,
+    pub refund: Vec<Timed<RefundFault>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_scale: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refund_gap_seconds: Option<f64>,
 }
 
 impl Faults {
@@ -126,6 +159,8 @@ impl Faults {
         self.notify.extend(more.notify);
         self.api.extend(more.api);
         self.login.extend(more.login);
+        self.refund.extend(more.refund);
+        self.refund_gap_seconds = more.refund_gap_seconds.or(self.refund_gap_seconds);
         self.retry_scale = more.retry_scale.or(self.retry_scale);
     }
 
@@ -144,6 +179,16 @@ impl Faults {
     pub fn take_api(&mut self, path: &str) -> Vec<ApiFault> {
         let matching = self.api.iter_mut().filter(|timed| path.starts_with(&timed.fault.path));
         matching.filter_map(|timed| timed.take().map(|of_path| of_path.fault)).collect()
+    }
+
+    /// What becomes of the next refund.
+    pub fn take_refund(&mut self) -> Option<RefundFault> {
+        self.refund.iter_mut().find_map(Timed::take)
+    }
+
+    /// The code as this program spells it: one that the real service does not have is its plain fault.
+    pub fn known_code(&self, code: &str) -> &'static str {
+        REFUND_CODES.into_iter().find(|known| *known == code).unwrap_or("SYSTEM_ERROR")
     }
 
     /// How the next login fails.

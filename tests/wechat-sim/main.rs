@@ -10,6 +10,7 @@ mod keys;
 mod login;
 mod notify;
 mod pay;
+mod refunds;
 mod reply;
 mod server;
 mod state;

@@ -1,5 +1,5 @@
-//! Payment notifications: built in the real service's form, sealed with AES-256-GCM, signed, posted to the prepay's
-//! `notify_url`, and tried again on the real schedule until the shop answers 2xx. Promises whoever controls the
+//! Notifications of payments and refunds: built in the real service's form, sealed with AES-256-GCM, signed, posted to the
+//! request's `notify_url`, and tried again on the real schedule until the shop answers 2xx. Promises whoever controls the
 //! simulator to report what the shop answered. A process that ends takes its unfinished deliveries with it, as the real
 //! service may also give up: a shop must be able to ask for itself.
 
@@ -27,7 +27,11 @@ pub struct Notice {
     id: String,
     create_time: String,
     notify_url: String,
-    transaction: Value,
+    event_type: String,
+    summary: &'static str,
+    /// What the sealed part is, in WeChat's word.
+    original_type: &'static str,
+    content: Value,
 }
 
 /// What the shop answered to one attempt.
@@ -53,23 +57,46 @@ impl Notice {
     /// real service, but a shop must not fall for one.
     pub fn of(keys: &Keys, order: &Order) -> Notice {
         let mut order = order.clone();
+        // It says that the order was paid, whatever became of the money since.
+        order.state = TradeState::Success;
         if order.payment.is_none() {
-            order.state = TradeState::Success;
             order.payment = Some(new_payment(now()));
         }
         Notice {
             id: random_uuid(),
             create_time: beijing_time(now()),
             notify_url: order.prepay.notify_url.clone(),
-            transaction: transaction(&keys.merchant, &order),
+            event_type: "TRANSACTION.SUCCESS".to_owned(),
+            summary: "支付成功",
+            original_type: "transaction",
+            content: transaction(&keys.merchant, &order),
+        }
+    }
+
+    /// That a refund is decided: `state` ends the event's type.
+    pub fn of_refund(notify_url: &str, state: &str, summary: &'static str, content: Value) -> Notice {
+        Notice {
+            id: random_uuid(),
+            create_time: beijing_time(now()),
+            notify_url: notify_url.to_owned(),
+            event_type: format!("REFUND.{state}"),
+            summary,
+            original_type: "refund",
+            content,
         }
     }
 
     /// The body to post, with what `faults` falsify in it.
     fn body(&self, keys: &Keys, faults: &[NotifyFault]) -> Result<Vec<u8>> {
-        let mut content = self.transaction.clone();
+        let mut content = self.content.clone();
+        let is_refund = self.original_type == "refund";
         for fault in faults {
             match fault {
+                NotifyFault::WrongAmount if is_refund => {
+                    let wrong = if content["amount"]["refund"] == json!(1) { 2 } else { 1 };
+                    content["amount"]["refund"] = json!(wrong);
+                    content["amount"]["payer_refund"] = json!(wrong);
+                }
                 NotifyFault::WrongAmount => {
                     let wrong = if content["amount"]["total"] == json!(1) { 2 } else { 1 };
                     content["amount"]["total"] = json!(wrong);
@@ -84,6 +111,9 @@ impl Notice {
                 NotifyFault::WrongPayer => {
                     content["payer"] = json!({"openid": "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o"})
                 }
+                NotifyFault::UnknownOrder if is_refund => {
+                    content["out_refund_no"] = json!(random_text(b"123456789", 22));
+                }
                 NotifyFault::UnknownOrder => content["out_trade_no"] = json!(random_text(b"123456789", 22)),
                 NotifyFault::Late { .. }
                 | NotifyFault::Doubled
@@ -95,18 +125,18 @@ impl Notice {
             }
         }
         let nonce = random_text(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789", 12);
-        let ciphertext = keys.seal(&nonce, "transaction", content.to_string().as_bytes())?;
+        let ciphertext = keys.seal(&nonce, self.original_type, content.to_string().as_bytes())?;
         let envelope = json!({
             "id": self.id,
             "create_time": self.create_time,
             "resource_type": "encrypt-resource",
-            "event_type": "TRANSACTION.SUCCESS",
-            "summary": "支付成功",
+            "event_type": self.event_type,
+            "summary": self.summary,
             "resource": {
-                "original_type": "transaction",
+                "original_type": self.original_type,
                 "algorithm": "AEAD_AES_256_GCM",
                 "ciphertext": ciphertext,
-                "associated_data": "transaction",
+                "associated_data": self.original_type,
                 "nonce": nonce,
             },
         });

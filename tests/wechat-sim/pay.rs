@@ -35,7 +35,7 @@ pub struct Prepay {
 }
 
 /// Reads fields of a request body and says which one breaks its rule. A null counts as absent, as the real service says.
-struct Fields<'a>(&'a Value);
+pub struct Fields<'a>(pub &'a Value);
 
 impl<'a> Fields<'a> {
     fn get(&self, pointer: &str) -> Option<&'a Value> {
@@ -44,7 +44,7 @@ impl<'a> Fields<'a> {
 
     /// A text of `length` bytes. The documents count characters; a shop that keeps to bytes is right either way, and
     /// this is what the older interface counted.
-    fn optional_text(
+    pub fn optional_text(
         &self,
         pointer: &str,
         length: std::ops::RangeInclusive<usize>,
@@ -57,12 +57,22 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn text(&self, pointer: &str, length: std::ops::RangeInclusive<usize>) -> Result<&'a str, PayError> {
+    pub fn text(&self, pointer: &str, length: std::ops::RangeInclusive<usize>) -> Result<&'a str, PayError> {
         self.optional_text(pointer, length)?
             .ok_or_else(|| PayError::field(pointer, &Value::Null, "必填字段缺失"))
     }
 
-    fn refuse<T>(&self, pointer: &str, issue: &str) -> Result<T, PayError> {
+    /// A whole number of fen, at least one.
+    pub fn fen(&self, pointer: &str) -> Result<i64, PayError> {
+        match self.get(pointer).map(Value::as_i64) {
+            Some(Some(fen)) if fen >= 1 => Ok(fen),
+            Some(Some(_)) => self.refuse(pointer, "应大于等于1"),
+            Some(None) => self.refuse(pointer, "应为整数，单位为分"),
+            None => self.refuse(pointer, "必填字段缺失"),
+        }
+    }
+
+    pub fn refuse<T>(&self, pointer: &str, issue: &str) -> Result<T, PayError> {
         Err(PayError::field(pointer, self.get(pointer).unwrap_or(&Value::Null), issue))
     }
 }
@@ -107,12 +117,7 @@ impl Prepay {
                 Err(_) => return fields.refuse("/time_expire", "应为RFC 3339格式的时间"),
             },
         };
-        let total = match fields.get("/amount/total").map(Value::as_i64) {
-            Some(Some(total)) if total >= 1 => total,
-            Some(Some(_)) => return fields.refuse("/amount/total", "应大于等于1"),
-            Some(None) => return fields.refuse("/amount/total", "应为整数，单位为分"),
-            None => return fields.refuse("/amount/total", "必填字段缺失"),
-        };
+        let total = fields.fen("/amount/total")?;
         if fields.optional_text("/amount/currency", 1..=16)?.is_some_and(|currency| currency != "CNY") {
             return fields.refuse("/amount/currency", "境内商户号仅支持人民币CNY");
         }
@@ -144,7 +149,7 @@ fn is_trade_no(text: &str) -> bool {
 
 /// HTTPS and no query. Plain HTTP is let through for a loopback host alone: a developer's machine has no certificate
 /// that WeChat would accept, and nobody else can listen in there.
-fn check_notify_url(text: &str) -> Result<(), &'static str> {
+pub fn check_notify_url(text: &str) -> Result<(), &'static str> {
     let url = reqwest::Url::parse(text).map_err(|_| "不是有效的URL")?;
     if url.query().is_some() || url.fragment().is_some() {
         return Err("通知地址不能携带参数");
@@ -160,7 +165,7 @@ fn check_notify_url(text: &str) -> Result<(), &'static str> {
 }
 
 /// The body as JSON. Pay v3 takes only characters of one to three bytes.
-fn json_body(body: &Bytes) -> Result<Value, PayError> {
+pub fn json_body(body: &Bytes) -> Result<Value, PayError> {
     let text = std::str::from_utf8(body).map_err(|_| PayError::param("请求体不是UTF-8编码"))?;
     if text.chars().any(|character| u32::from(character) > 0xFFFF) {
         return Err(PayError::param("请求中含有不支持的字符"));
@@ -181,7 +186,9 @@ pub async fn prepay(State(sim): State<Shared>, body: Bytes) -> Result<Response, 
     let mut books = sim.books();
     if let Some(order) = books.orders.get(&prepay.out_trade_no) {
         return match order.state {
-            TradeState::Success => Err(PayError::new(StatusCode::BAD_REQUEST, "ORDERPAID", "该订单已支付")),
+            TradeState::Success | TradeState::Refund => {
+                Err(PayError::new(StatusCode::BAD_REQUEST, "ORDERPAID", "该订单已支付"))
+            }
             TradeState::Closed => Err(PayError::new(StatusCode::BAD_REQUEST, "ORDER_CLOSED", "该订单已关闭")),
             TradeState::NotPay if order.request != request => {
                 Err(PayError::new(StatusCode::BAD_REQUEST, "INVALID_REQUEST", "201 商户订单号重复"))
@@ -265,7 +272,7 @@ pub async fn close(
     }
     let mut books = sim.books();
     let order = books.orders.get_mut(&out_trade_no).ok_or_else(not_found)?;
-    if order.state == TradeState::Success {
+    if matches!(order.state, TradeState::Success | TradeState::Refund) {
         return Err(PayError::new(StatusCode::BAD_REQUEST, "ORDERPAID", "该订单已支付"));
     }
     order.state = TradeState::Closed;
@@ -318,7 +325,7 @@ impl Order {
     /// Why it cannot be paid: it was paid or closed, or its prepay or the shop's own deadline has passed.
     pub fn pay(&mut self, now: i64) -> Result<(), &'static str> {
         match self.state {
-            TradeState::Success => return Err("the order is already paid"),
+            TradeState::Success | TradeState::Refund => return Err("the order is already paid"),
             TradeState::Closed => return Err("the order is closed"),
             TradeState::NotPay => {}
         }
@@ -327,6 +334,19 @@ impl Order {
         }
         if now > self.opened_at + PREPAY_SECONDS {
             return Err("the prepay_id is older than two hours");
+        }
+        self.state = TradeState::Success;
+        self.payment = Some(new_payment(now));
+        Ok(())
+    }
+
+    /// Money that was on its way when the order was closed or its time ended: WeChat takes it all the same.
+    ///
+    /// # Errors
+    /// When it was paid before.
+    pub fn pay_late(&mut self, now: i64) -> Result<(), &'static str> {
+        if self.payment.is_some() {
+            return Err("the order is already paid");
         }
         self.state = TradeState::Success;
         self.payment = Some(new_payment(now));

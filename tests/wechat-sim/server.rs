@@ -17,7 +17,7 @@ use crate::faults::ApiFault;
 use crate::notify::pause;
 use crate::reply::{PayError, Signer, json_reply, signed};
 use crate::state::{Call, Shared, Sim, beijing_time, now};
-use crate::{auth, controls, login, pay};
+use crate::{auth, controls, login, pay, refunds};
 
 /// Far above any honest call.
 const MAX_BODY: usize = 1024 * 1024;
@@ -29,6 +29,8 @@ pub fn router(sim: Shared) -> Router {
         .route("/v3/pay/transactions/id/{transaction_id}", get(pay::query_by_transaction))
         .route("/v3/pay/transactions/out-trade-no/{out_trade_no}", get(pay::query_by_number))
         .route("/v3/pay/transactions/out-trade-no/{out_trade_no}/close", post(pay::close))
+        .route("/v3/refund/domestic/refunds", post(refunds::refund))
+        .route("/v3/refund/domestic/refunds/{out_refund_no}", get(refunds::query))
         .fallback(nothing_there)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(sim.clone(), gate));
@@ -36,6 +38,8 @@ pub fn router(sim: Shared) -> Router {
         .route("/healthz", get(controls::healthz))
         .route("/pay", post(controls::pay))
         .route("/notify", post(controls::notify))
+        .route("/refund", post(refunds::control))
+        .route("/refund-notify", post(refunds::control_notify))
         .route(
             "/faults",
             get(controls::show_faults).post(controls::add_faults).delete(controls::clear_faults),

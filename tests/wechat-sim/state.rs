@@ -19,6 +19,7 @@ use crate::faults::Faults;
 use crate::keys::{Keys, Merchant};
 use crate::notify::Notice;
 use crate::pay::Prepay;
+use crate::refunds::Refunds;
 
 /// The whole simulator, shared by all handlers.
 pub type Shared = Arc<Sim>;
@@ -36,6 +37,7 @@ pub struct Sim {
 pub struct Books {
     /// By `out_trade_no`.
     pub orders: HashMap<String, Order>,
+    pub refunds: Refunds,
     pub nonces: Nonces,
     pub logins: Logins,
     pub faults: Faults,
@@ -73,6 +75,8 @@ pub enum TradeState {
     NotPay,
     Success,
     Closed,
+    /// Paid, and some or all of it refunded.
+    Refund,
 }
 
 impl TradeState {
@@ -81,6 +85,7 @@ impl TradeState {
             TradeState::NotPay => "NOTPAY",
             TradeState::Success => "SUCCESS",
             TradeState::Closed => "CLOSED",
+            TradeState::Refund => "REFUND",
         }
     }
 
@@ -89,6 +94,7 @@ impl TradeState {
             TradeState::NotPay => "订单未支付",
             TradeState::Success => "支付成功",
             TradeState::Closed => "订单已关闭",
+            TradeState::Refund => "转入退款",
         }
     }
 }
