@@ -18,7 +18,7 @@ CREATE TABLE refunds (
         COMMENT '0 to be asked for, 1 at WeChat, 2 paid back, 3 closed without paying, 4 stuck: by hand, 5 paid by hand',
     order_status TINYINT NULL COMMENT 'of the one that made it whole: what the order was before it was refunding',
     request TEXT NULL COMMENT 'as it is sent, to the byte; NULL until it is sent',
-    sent_at DATETIME(3) NULL COMMENT 'for the first time; parts of an order are a minute apart',
+    sent_at DATETIME(3) NULL COMMENT 'WeChat was last asked for it; parts of an order are a minute apart',
     wechat_refund_id VARCHAR(64) CHARACTER SET ascii NULL UNIQUE,
     attempts INT NOT NULL DEFAULT 0 COMMENT 'since the last change of status',
     due_at DATETIME(3) NULL COMMENT 'ask WeChat then, for it or about it; NULL when decided',

@@ -11,8 +11,8 @@ use super::model::{Decision, NotificationError, Outcome};
 use super::store;
 use crate::app::App;
 use crate::crash::{self, Point};
-use crate::payments;
 use crate::wechat::notify::{Label, Notification, NotifyOpener};
+use crate::{payments, refunds};
 
 /// WeChat waits five seconds for the answer, the way through the edge included. So long may keeping and acting take together …
 const WITHIN: Duration = Duration::from_millis(2500);
@@ -65,9 +65,8 @@ async fn act(app: &Arc<App>, body: &[u8]) -> Result<Outcome, NotificationError> 
     match app.notify.open(body)? {
         Notification::Paid(transaction) => Ok(payments::service::record(app, &transaction).await?.into()),
         Notification::Refund(notice) => {
-            let (refund, status) = (notice.out_refund_no, notice.refund_status);
-            tracing::warn!(refund, ?status, "a refund that this shop did not ask for");
-            Err(NotificationError::Unknown("refund"))
+            let settled = refunds::service::take_notification(app, &notice).await?;
+            Ok(if settled.is_new { Outcome::Taken(None) } else { Outcome::Repeated })
         }
         Notification::Other(kind) => {
             tracing::info!(kind, "a notification that nothing is done about");

@@ -17,7 +17,8 @@ use crate::crash::{self, Point};
 use crate::db::TransactionError;
 use crate::outbox::model::Retries;
 use crate::payments::money_back::{self, Received};
-use crate::wechat::pay::refund::{RefundAsked, RefundShown, RefundStatus};
+use crate::wechat::notify::RefundStatus;
+use crate::wechat::pay::refund::{RefundAsked, RefundShown};
 use crate::wechat::pay::{Advice, PayError, Refusal};
 
 /// A refund that is this worker's for a while.
@@ -67,9 +68,13 @@ async fn claim(app: &App, number: &str) -> Result<Option<Claimed>, RefundError> 
                 let Some((row, payment, status)) = lock_due(connection, &number, now).await? else {
                     return Ok(None);
                 };
-                if row.sent_at.is_none() {
-                    let earlier = store::of_order(&mut *connection, OrderId(row.order_id)).await?;
-                    let last = earlier.iter().filter_map(|other| other.sent_at).max();
+                if status == Status::ToAsk {
+                    let others = store::of_order(&mut *connection, OrderId(row.order_id)).await?;
+                    let last = others
+                        .iter()
+                        .filter(|other| other.id != row.id)
+                        .filter_map(|other| other.sent_at)
+                        .max();
                     if let Some(free_at) = last.map(|sent| sent + spacing).filter(|free_at| *free_at > now) {
                         store::postpone(connection, row.id, free_at).await?;
                         return Ok(None);
@@ -79,7 +84,8 @@ async fn claim(app: &App, number: &str) -> Result<Option<Claimed>, RefundError> 
                     Some(request) => request.clone(),
                     None => request(&row, &payment, &notify_url)?,
                 };
-                store::claim(connection, row.id, &request, now, until).await?;
+                let sent_at = if status == Status::ToAsk { Some(now) } else { row.sent_at };
+                store::claim(connection, row.id, &request, sent_at, until).await?;
                 let row = RefundRow { attempts: row.attempts + 1, ..row };
                 Ok(Some(Claimed { row, payment, status, request }))
             })

@@ -6,9 +6,9 @@ use farmgate_shared::money::Fen;
 use sqlx::MySqlConnection;
 use time::OffsetDateTime;
 
-pub use super::model::{Cause, NewRefund, Share};
 use super::model::{MOST_PARTS, Status, WishError};
-pub use super::settling::{NoticeError, take_notification};
+pub use super::model::{NewRefund, Share};
+pub use super::settling::take_notification;
 use super::store::{self, NewRow, RefundRow};
 use crate::db::{Db, Retryable, TransactionError};
 use crate::orders::service::OrderError;
@@ -172,10 +172,11 @@ pub async fn start(db: &Db, wish: NewRefund) -> Result<Promised, RefundError> {
 
 /// A refund, perhaps of a part, that the shopper has.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "read by what tells shoppers of their refunds")]
 pub struct PaidBack {
+    #[allow(dead_code, reason = "tells a shopper's two refunds apart")]
     pub out_refund_no: String,
     pub amount: Fen,
+    #[allow(dead_code, reason = "for what tells shoppers of their refunds")]
     pub reason: String,
     pub at: OffsetDateTime,
 }
@@ -184,7 +185,6 @@ pub struct PaidBack {
 ///
 /// # Errors
 /// When MySQL is away.
-#[allow(dead_code, reason = "called by what tells shoppers of their refunds")]
 pub async fn paid_back<'c>(
     executor: impl sqlx::MySqlExecutor<'c>,
     order: OrderId,

@@ -15,12 +15,13 @@ use super::store::{self, Change, RefundRow};
 use crate::app::App;
 use crate::crash::{self, Point};
 use crate::db::{Db, TransactionError};
+use crate::notifications::model::NotificationError;
 use crate::orders::model::Status as OrderStatus;
 use crate::orders::service::OrderError;
 use crate::outbox::model::{EventKind, NewEvent};
 use crate::payments::money_back::{self, Received};
 use crate::stock::Line;
-use crate::wechat::pay::refund::{RefundNotice, RefundStatus};
+use crate::wechat::notify::{RefundNotice, RefundStatus};
 use crate::{orders, outbox, stock};
 
 /// What became of a refund.
@@ -246,12 +247,22 @@ pub enum NoticeError {
     NotNow(#[source] RefundError),
 }
 
+impl From<NoticeError> for NotificationError {
+    fn from(error: NoticeError) -> NotificationError {
+        match error {
+            NoticeError::UnknownRefund => NotificationError::Unknown("refund"),
+            NoticeError::Mismatch(what) => NotificationError::Mismatch(what),
+            NoticeError::NotNow(error) => NotificationError::NotNow(error.into()),
+        }
+    }
+}
+
 /// Takes a refund's notification, which WeChat signed. `Ok` means that what it says is recorded for good, now or earlier, or
-/// that it came too late to matter.
+/// that it came too late to matter; it says which.
 ///
 /// # Errors
 /// [`NoticeError`].
-pub async fn take_notification(app: &Arc<App>, notice: &RefundNotice) -> Result<(), NoticeError> {
+pub async fn take_notification(app: &Arc<App>, notice: &RefundNotice) -> Result<Settled, NoticeError> {
     let not_now = |error: sqlx::Error| NoticeError::NotNow(error.into());
     let differs = |what: &'static str| Err(NoticeError::Mismatch(what));
     if notice.mchid != app.pay.mchid() {
@@ -282,8 +293,7 @@ pub async fn take_notification(app: &Arc<App>, notice: &RefundNotice) -> Result<
         RefundStatus::Abnormal => abnormal(refund_id, app.clock.now()),
         RefundStatus::Processing | RefundStatus::Unknown => return differs("refund_status"),
     };
-    settle(app, number, outcome).await.map_err(NoticeError::NotNow)?;
-    Ok(())
+    settle(app, number, outcome).await.map_err(NoticeError::NotNow)
 }
 
 /// WeChat has it and cannot pay it into the shopper's account; how it ends, WeChat will know.

@@ -120,15 +120,14 @@ pub async fn claim(
     connection: &mut MySqlConnection,
     id: i64,
     request: &str,
-    now: OffsetDateTime,
+    sent_at: Option<OffsetDateTime>,
     until: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "UPDATE refunds SET request = COALESCE(request, ?), sent_at = COALESCE(sent_at, ?), \
-         attempts = attempts + 1, due_at = ? WHERE id = ?",
+        "UPDATE refunds SET request = COALESCE(request, ?), sent_at = ?, attempts = attempts + 1, due_at = ? WHERE id = ?",
     )
     .bind(request)
-    .bind(now)
+    .bind(sent_at)
     .bind(until)
     .bind(id)
     .execute(connection)

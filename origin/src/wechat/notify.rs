@@ -71,7 +71,6 @@ pub enum Notification {
 
 /// What became of a refund: of `REFUND.SUCCESS`, `REFUND.ABNORMAL` and `REFUND.CLOSED`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[allow(dead_code, reason = "the refunds' domain reads them")]
 pub struct RefundNotice {
     pub mchid: String,
     pub out_trade_no: String,

@@ -6,6 +6,7 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 
 use super::{PayClient, PayError, parse};
+use crate::wechat::notify::{RefundAmount, RefundStatus};
 
 /// What one refund asks for.
 #[derive(Clone, Copy, Debug)]
@@ -65,44 +66,6 @@ pub struct RefundShown {
     /// RFC 3339; absent until it is paid back.
     pub success_time: Option<String>,
     pub amount: RefundAmount,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-pub struct RefundAmount {
-    /// Fen: what was paid.
-    pub total: i64,
-    /// Fen: what goes back. What reaches the shopper may be less, by WeChat's own coupons.
-    pub refund: i64,
-}
-
-/// What a refund's notification says, once it is opened.
-#[derive(Clone, Debug, Deserialize)]
-pub struct RefundNotice {
-    pub mchid: String,
-    pub out_trade_no: String,
-    pub transaction_id: String,
-    pub out_refund_no: String,
-    pub refund_id: String,
-    pub refund_status: RefundStatus,
-    /// RFC 3339; absent where it was not paid back.
-    pub success_time: Option<String>,
-    pub amount: RefundAmount,
-}
-
-/// How far a refund is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum RefundStatus {
-    /// Paid back.
-    Success,
-    /// Ended without paying: another number may ask again.
-    Closed,
-    /// On its way, for seconds or for some working days.
-    Processing,
-    /// The shopper's account cannot take it: the shop ends it by hand in WeChat's console.
-    Abnormal,
-    #[serde(other)]
-    Unknown,
 }
 
 impl PayClient {
