@@ -15,6 +15,7 @@ mod payments;
 mod placing;
 mod products;
 mod receiving;
+mod refunds;
 mod snapshot;
 mod sold_out;
 mod users;

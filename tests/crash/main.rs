@@ -9,6 +9,7 @@ mod kill;
 mod outbox;
 mod oversell;
 mod points;
+mod refunds;
 mod rush;
 mod servers;
 mod trials;

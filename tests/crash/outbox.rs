@@ -44,7 +44,8 @@ async fn all_is_delivered(shop: &Shop) {
         let waiting = shop.count("SELECT COUNT(*) FROM outbox WHERE published_at IS NULL").await
             + shop.count("SELECT COUNT(*) FROM outbox_deliveries").await
             + shop.redis_number(&["XLEN", ":events:order_timeline"]).await
-            + shop.redis_number(&["XLEN", ":events:product_sales"]).await;
+            + shop.redis_number(&["XLEN", ":events:product_sales"]).await
+            + shop.redis_number(&["XLEN", ":events:late_refunds"]).await;
         (waiting == 0).then_some(())
     })
     .await;
@@ -133,13 +134,14 @@ async fn every_change_of_state_is_in_the_timeline_and_a_sale_is_counted() {
         (shopper.see(&late).await["status"] == 4).then_some(())
     })
     .await;
-    shop.wechat.notify(number(&late), &[]).await;
+    shop.wechat.pay_late(number(&late)).await;
+    shop.refunds_become(&late, &[2]).await;
 
     all_is_delivered(&shop).await;
     for (order, life) in [
         (&completed, &["order_placed", "order_paid", "order_completed"][..]),
         (&cancelled, &["order_placed", "order_cancelled"]),
-        (&late, &["order_placed", "order_cancelled", "paid_too_late"]),
+        (&late, &["order_placed", "order_cancelled", "paid_too_late", "refund_started", "refund_paid"]),
     ] {
         let (is_known, said) = shop.command(&["outbox", "timeline", number(order)]).await;
         let kinds: Vec<&str> = said.lines().filter_map(|line| line.split_whitespace().last()).collect();

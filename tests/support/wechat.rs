@@ -75,7 +75,7 @@ impl Wechat {
         reply.json().as_array().cloned().unwrap_or_default()
     }
 
-    async fn control(&self, path: &str, body: Value) -> Value {
+    pub(crate) async fn control(&self, path: &str, body: Value) -> Value {
         let reply = self.caller.post(path, &body).await;
         assert_eq!(reply.status, 200, "{path} {body}: {}", reply.text());
         reply.json()

@@ -1,0 +1,210 @@
+//! Refunds under kills and while WeChat is away: each is paid back, once, and the books say so.
+
+use farmgate_tests::{LONG, Shop, ShopPlan, Shopper, Value, eventually, json};
+
+use crate::rush::converges;
+
+fn number(order: &Value) -> &str {
+    order["order_no"].as_str().unwrap()
+}
+
+async fn bought(shop: &Shop) -> (Shopper, Value, i64) {
+    let shopper = shop.shopper("小王").await;
+    let (product, sku, _) = shop.first_product().await;
+    let order = shopper.buy(&shop.wechat, product, 2).await;
+    (shopper, order, sku)
+}
+
+/// A worker that dies at a named point of an order's refund; then another one starts.
+async fn die_refunding(point: &str, faults: Value) -> (Shop, Shopper, Value, i64) {
+    let mut shop = ShopPlan::new().hasty_refunds().worker().worker_dies_at(Some(point)).start().await;
+    let (shopper, order, sku) = bought(&shop).await;
+    shop.wechat.misbehave(faults).await;
+    shop.refund_all(&order).await;
+    shop.worker().died_at(point).await;
+    (shop, shopper, order, sku)
+}
+
+async fn is_refunded_once(shop: &Shop, shopper: &Shopper, order: &Value) {
+    shop.refunds_become(order, &[2]).await;
+    assert_eq!(shopper.see(order).await["status"], 6);
+    assert_eq!(shop.count("SELECT COUNT(*) FROM outbox WHERE kind = 'refund_paid'").await, 1);
+    assert_eq!(shop.count("SELECT COUNT(*) FROM stock_movements WHERE reason = 'returned'").await, 1);
+    let asked = shop.wechat.refunds_asked().await;
+    assert!(asked.iter().all(|request| *request == asked[0]), "{asked:?}");
+    converges(shop).await;
+}
+
+#[tokio::test]
+async fn death_before_wechat_is_asked_delays_a_refund() {
+    let (mut shop, shopper, order, _) = die_refunding("refund_before_call", json!({})).await;
+    assert_eq!(shop.wechat.refunds_asked().await.len(), 0);
+    shop.start_worker().await;
+    is_refunded_once(&shop, &shopper, &order).await;
+    assert_eq!(shop.wechat.refunds_asked().await.len(), 1);
+}
+
+#[tokio::test]
+async fn death_after_wechat_answered_asks_again_under_the_same_number() {
+    // Neither the reply nor a notification reaches the books.
+    let silent = json!({"notify": [{"fault": "silent"}]});
+    let (mut shop, shopper, order, _) = die_refunding("refund_after_call", silent).await;
+    assert_eq!(shop.refunds(&order).await[0].status, 0, "nothing was recorded");
+    shop.start_worker().await;
+    is_refunded_once(&shop, &shopper, &order).await;
+    assert_eq!(shop.wechat.refunds_asked().await.len(), 2);
+}
+
+#[tokio::test]
+async fn death_after_a_refund_was_recorded_leaves_the_gate_too_low_until_the_worker_looks() {
+    let silent = json!({"notify": [{"fault": "silent"}]});
+    let (mut shop, shopper, order, sku) = die_refunding("after_refund_commit", silent).await;
+    let available = shop.stock(sku).await.available;
+    assert_eq!(shop.gate(sku).await, Some(i64::from(available) - 2));
+    shop.start_worker().await;
+    is_refunded_once(&shop, &shopper, &order).await;
+    assert_eq!(shop.gate(sku).await, Some(i64::from(available)));
+}
+
+#[tokio::test]
+async fn a_worker_killed_between_a_late_payment_and_its_refund_refunds_once() {
+    let mut shop = ShopPlan::new().hasty_refunds().worker().start().await;
+    let shopper = shop.shopper("小王").await;
+    let (product, ..) = shop.first_product().await;
+    let order = shopper.order(product, 2).await;
+    shopper.prepay(&order).await;
+    shop.let_time_run_out(&order).await;
+    eventually(LONG, "the order is cancelled", async || {
+        (shopper.see(&order).await["status"] == 4).then_some(())
+    })
+    .await;
+    shop.worker().kill();
+    // The one that has promised the refund, and has not said so to the stream.
+    shop.start_worker_to_die_at(Some("outbox_after_effect")).await;
+    shop.wechat.pay_late(number(&order)).await;
+    shop.worker().died_at("outbox_after_effect").await;
+    shop.start_worker_to_die_at(Some("refund_before_call")).await;
+    shop.worker().died_at("refund_before_call").await;
+    shop.start_worker_to_die_at(Some("refund_after_call")).await;
+    shop.worker().died_at("refund_after_call").await;
+    shop.start_worker().await;
+    shop.another_worker().await;
+    shop.refunds_become(&order, &[2]).await;
+    let asked = shop.wechat.refunds_asked().await;
+    assert!(asked.iter().all(|request| *request == asked[0]), "{asked:?}");
+    assert_eq!(shopper.see(&order).await["status"], 4);
+    assert_eq!(shop.count("SELECT COUNT(*) FROM outbox WHERE kind = 'refund_started'").await, 1);
+    converges(&shop).await;
+}
+
+#[tokio::test]
+async fn a_wechat_that_is_away_delays_refunds_and_loses_none() {
+    let shop =
+        ShopPlan::new().hasty_refunds().setting("FARMGATE_PAY__CALL_WITHIN_MS", 500).worker().start().await;
+    let (shopper, order, _) = bought(&shop).await;
+    let (product, ..) = shop.first_product().await;
+    let second = shopper.buy(&shop.wechat, product, 1).await;
+    let path = "/v3/refund";
+    shop.wechat.misbehave(json!({"api": [{"fault": "drop", "path": path}]})).await;
+    shop.refund_all(&order).await;
+    shop.refund_all(&second).await;
+    eventually(LONG, "both were tried a few times", async || {
+        let attempts = shop.count("SELECT CAST(MIN(attempts) AS SIGNED) FROM refunds").await;
+        (attempts >= 3).then_some(())
+    })
+    .await;
+    assert_eq!(shopper.see(&order).await["status"], 5);
+    let (_, said) = shop.command(&["refund", "list"]).await;
+    assert!(said.contains("could not be reached"), "{said}");
+    // It is back, and loses the first reply; then a gateway in front of it has a fault.
+    shop.wechat.behave().await;
+    shop.wechat
+        .misbehave(json!({"api": [
+            {"fault": "lost_reply", "path": path, "times": 1},
+            {"fault": "status", "status": 502, "code": "", "path": path, "times": 2},
+            {"fault": "forged_signature", "path": path, "times": 2},
+        ]}))
+        .await;
+    for order in [&order, &second] {
+        shop.refunds_become(order, &[2]).await;
+        assert_eq!(shopper.see(order).await["status"], 6);
+    }
+    let asked = shop.wechat.refunds_asked().await;
+    for order in [&order, &second] {
+        let number = format!("{}-all", number(order));
+        let of_order: Vec<&Value> =
+            asked.iter().filter(|request| request["out_refund_no"] == number).collect();
+        assert!(of_order.len() > 1 && of_order.iter().all(|request| *request == of_order[0]), "{asked:?}");
+    }
+    converges(&shop).await;
+}
+
+#[tokio::test]
+async fn each_broken_rule_of_refunds_is_named() {
+    let mut shop = ShopPlan::new().hasty_refunds().worker().start().await;
+    let (shopper, whole, _) = bought(&shop).await;
+    let (product, ..) = shop.first_product().await;
+    let part = shopper.buy(&shop.wechat, product, 1).await;
+    let late = shopper.order(product, 1).await;
+    shopper.prepay(&late).await;
+    shopper.api.post(&format!("/api/orders/{}/cancel", late["order_id"]), &json!({})).await.data();
+    shop.wechat.pay_late(number(&late)).await;
+    shop.refund_all(&whole).await;
+    let (is_done, said) =
+        shop.command(&["refund", "start", number(&part), "--amount", "1", "--reason", "坏果"]).await;
+    assert!(is_done, "{said}");
+    for order in [&whole, &part, &late] {
+        shop.refunds_become(order, &[2]).await;
+    }
+    converges(&shop).await;
+    shop.worker().kill();
+    let id = |order: &Value| order["order_id"].as_i64().unwrap();
+    // What is done to the books, to which order, which rules must be named, and how it is undone.
+    let misdeeds = [
+        ("UPDATE payments SET refunded_fen = refunded_fen - 1 WHERE order_id = ", id(&part), vec!["I2"], {
+            "UPDATE payments SET refunded_fen = refunded_fen + 1 WHERE order_id = "
+        }),
+        ("UPDATE refunds SET status = 1 WHERE order_id = ", id(&whole), vec!["I3"], {
+            "UPDATE refunds SET status = 2 WHERE order_id = "
+        }),
+        ("UPDATE orders SET status = 5 WHERE id = ", id(&whole), vec!["I3"], {
+            "UPDATE orders SET status = 6 WHERE id = "
+        }),
+        ("UPDATE refunds SET status = 3 WHERE order_id = ", id(&late), vec!["I2", "I3"], {
+            "UPDATE refunds SET status = 2 WHERE order_id = "
+        }),
+        ("UPDATE payments SET refunded_fen = 0 WHERE order_id = ", id(&late), vec!["I2", "I3"], {
+            "UPDATE payments SET refunded_fen = amount_fen WHERE order_id = "
+        }),
+        (
+            "UPDATE stock_movements SET reason = 'gone' WHERE reason = 'returned' AND order_id = ",
+            id(&whole),
+            { vec!["I2", "I3"] },
+            "UPDATE stock_movements SET reason = 'returned' WHERE reason = 'gone' AND order_id = ",
+        ),
+        (
+            "UPDATE outbox SET kind = 'eaten' WHERE kind = 'refund_paid' AND order_id = ",
+            id(&part),
+            vec!["I3"],
+            { "UPDATE outbox SET kind = 'refund_paid' WHERE kind = 'eaten' AND order_id = " },
+        ),
+        (
+            "UPDATE outbox SET kind = 'eaten' WHERE kind = 'order_refunded' AND order_id = ",
+            id(&whole),
+            { vec!["I3"] },
+            "UPDATE outbox SET kind = 'order_refunded' WHERE kind = 'eaten' AND order_id = ",
+        ),
+    ];
+    for (misdeed, order, named, undo) in misdeeds {
+        shop.change(misdeed, order).await;
+        let (is_clean, report) = shop.reconcile(&["--repair"]).await;
+        shop.change(undo, order).await;
+        assert!(!is_clean, "{misdeed}:\n{report}");
+        let mut broken: Vec<&str> =
+            report.lines().filter(|line| line.contains("BROKEN")).filter_map(|line| line.get(..2)).collect();
+        broken.dedup();
+        assert_eq!(broken, named, "{misdeed}:\n{report}");
+    }
+    let (is_clean, report) = shop.reconcile(&["--repair"]).await;
+    assert!(is_clean, "{report}");
+}
