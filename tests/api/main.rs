@@ -6,6 +6,9 @@
 mod addresses;
 mod coupon_orders;
 mod coupons;
+mod foreign_notifications;
+mod foreign_requests;
+mod foreign_sim;
 mod notifications;
 mod openapi;
 mod orders;

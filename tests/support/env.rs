@@ -36,6 +36,16 @@ pub fn peer_modules() -> String {
     required("FARMGATE_TEST_PEER_MODULES")
 }
 
+/// `server.js` of the WeChat Pay that is not ours.
+pub fn wechatpay_server() -> PathBuf {
+    required("FARMGATE_TEST_WECHATPAY").into()
+}
+
+/// The packages that it needs, for `NODE_PATH`.
+pub fn wechatpay_modules() -> String {
+    required("FARMGATE_TEST_WECHATPAY_MODULES")
+}
+
 /// A server without a database in its path.
 pub fn mysql_url() -> String {
     required("FARMGATE_TEST_MYSQL_URL").trim_end_matches('/').to_owned()
@@ -53,6 +63,11 @@ pub fn servers_file() -> PathBuf {
 /// `keys/` as the origin's `keygen` wrote it, `wechat/` as `wechat-sim init` did.
 pub fn keys_folder() -> PathBuf {
     required("FARMGATE_TEST_KEYS").into()
+}
+
+/// The credentials of the tests' merchant, and a stranger's key.
+pub fn wechat_keys() -> PathBuf {
+    keys_folder().join("wechat")
 }
 
 /// Stands beside the test binary's own folder: cargo builds the package's binaries before its tests.

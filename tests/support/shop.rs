@@ -348,6 +348,12 @@ impl Shop {
         self.settings.clone()
     }
 
+    /// One of them.
+    pub fn setting_of(&self, name: &str) -> &str {
+        let found = self.settings.iter().rev().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str()).unwrap_or_else(|| panic!("{name} is not set"))
+    }
+
     pub fn redis_cable(&self) -> &RedisCable {
         self.cable.as_ref().expect("the plan asked for a cable")
     }

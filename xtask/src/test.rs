@@ -288,6 +288,8 @@ fn servers_and_keys(
         ("FARMGATE_TEST_KEYS", keys.into()),
         ("FARMGATE_TEST_PEER", parts.peer.server.clone().into()),
         ("FARMGATE_TEST_PEER_MODULES", parts.peer.modules.clone().into()),
+        ("FARMGATE_TEST_WECHATPAY", parts.wechatpay.server.clone().into()),
+        ("FARMGATE_TEST_WECHATPAY_MODULES", parts.wechatpay.modules.clone().into()),
     ])
 }
 

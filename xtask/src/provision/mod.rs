@@ -23,6 +23,8 @@ pub struct Parts {
     pub edge: EdgeTools,
     /// What the proof of the seed's oversell runs.
     pub peer: npm::Peer,
+    /// WeChat Pay as somebody else wrote it, for the tests.
+    pub wechatpay: npm::Peer,
 }
 
 #[derive(Debug)]
@@ -38,7 +40,11 @@ pub fn all(context: &Context, meanwhile: impl FnOnce() -> Result<()> + Send) -> 
     std::thread::scope(|scope| {
         let mysql = scope.spawn(|| failing(context, || mysql::provide(context)));
         let redis = scope.spawn(|| failing(context, || redis::provide(context)));
-        let npm = scope.spawn(|| failing(context, || Ok((npm::provide(context)?, npm::peer(context)?))));
+        let npm = scope.spawn(|| {
+            failing(context, || {
+                Ok((npm::provide(context)?, npm::express(context)?, npm::wechatpay(context)?))
+            })
+        });
         let wasm = failing(context, || {
             let tools = wasm::provide(context)?;
             meanwhile()?;
@@ -49,8 +55,8 @@ pub fn all(context: &Context, meanwhile: impl FnOnce() -> Result<()> + Send) -> 
         let redis = redis.join().map_err(|_| join())?;
         let npm = npm.join().map_err(|_| join())?;
         first_cause([mysql.as_ref().err(), redis.as_ref().err(), npm.as_ref().err(), wasm.as_ref().err()])?;
-        let (npm, peer) = npm?;
-        Ok(Parts { mysql: mysql?, redis: redis?, edge: EdgeTools { wasm: wasm?, npm }, peer })
+        let (npm, peer, wechatpay) = npm?;
+        Ok(Parts { mysql: mysql?, redis: redis?, edge: EdgeTools { wasm: wasm?, npm }, peer, wechatpay })
     })
 }
 
@@ -63,7 +69,7 @@ pub fn bench(context: &Context) -> Result<(mysql::MysqlServer, redis::RedisServe
             "the benchmark reads what its servers use: unset FARMGATE_MYSQL_URL and FARMGATE_REDIS_URL, and install MySQL and Redis if they are missing"
         );
     }
-    Ok((mysql, redis, npm::peer(context)?))
+    Ok((mysql, redis, npm::express(context)?))
 }
 
 /// What `edge-build` needs.

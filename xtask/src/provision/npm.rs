@@ -1,6 +1,7 @@
 //! What comes from npm, in exactly the versions of a `package-lock.json`: the edge's tools (wrangler
-//! with its workerd, and binaryen's wasm-opt), and what the benchmark's peer on Express needs. It is
-//! installed into the user's cache; install scripts are not run, none is needed.
+//! with its workerd, and binaryen's wasm-opt), what the benchmark's peer on Express needs, and the
+//! implementation of WeChat Pay that is not ours. It is installed into the user's cache; install scripts
+//! are not run, none is needed.
 
 use crate::context::Context;
 use crate::process;
@@ -34,7 +35,7 @@ pub fn provide(context: &Context) -> Result<NpmTools> {
     Ok(NpmTools { bin, hash })
 }
 
-/// The benchmark's peer, ready to be started by `node`.
+/// A program that is not ours, ready to be started by `node`.
 #[derive(Debug)]
 pub struct Peer {
     pub server: PathBuf,
@@ -42,9 +43,18 @@ pub struct Peer {
     pub modules: PathBuf,
 }
 
-pub fn peer(context: &Context) -> Result<Peer> {
-    let step = context.progress.step("Express, the benchmark's peer");
-    let folder = "bench/peers/express";
+/// The benchmark's peer.
+pub fn express(context: &Context) -> Result<Peer> {
+    peer(context, "Express, the benchmark's peer", "bench/peers/express")
+}
+
+/// The WeChat Pay of the tests that is not ours.
+pub fn wechatpay(context: &Context) -> Result<Peer> {
+    peer(context, "wechatpay-axios-plugin", "tests/peers/wechatpay")
+}
+
+fn peer(context: &Context, name: &str, folder: &str) -> Result<Peer> {
+    let step = context.progress.step(name);
     let (modules, _) = install(context, &step, folder)?;
     step.done("");
     Ok(Peer { server: context.root.join(folder).join("server.js"), modules })
