@@ -36,12 +36,14 @@ pub struct Config {
     pub crypto: CryptoConfig,
     pub wechat: WechatConfig,
     pub pay: PayConfig,
+    pub bills: BillsConfig,
     pub orders: OrdersConfig,
     pub freight: FreightConfig,
     pub catalog: CatalogConfig,
     pub worker: WorkerConfig,
     pub outbox: OutboxConfig,
     pub refunds: RefundsConfig,
+    pub metrics: MetricsConfig,
     pub log: LogConfig,
 }
 
@@ -215,6 +217,21 @@ impl PayConfig {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct BillsConfig {
+    /// Days whose bills the worker fetches by itself, yesterday included; 0 for none.
+    pub look_back_days: u32,
+    retry_seconds: u32,
+}
+
+impl BillsConfig {
+    /// After a day that could not be reconciled.
+    pub fn retry(&self) -> Duration {
+        Duration::from_secs(self.retry_seconds.into())
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct OrdersConfig {
     pub pay_window_seconds: u32,
     pub complete_after_seconds: u32,
@@ -333,6 +350,25 @@ impl RefundsConfig {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct MetricsConfig {
+    listen: String,
+}
+
+impl MetricsConfig {
+    /// `None` for no metrics.
+    ///
+    /// # Errors
+    /// When it is no address.
+    pub fn listen(&self) -> anyhow::Result<Option<SocketAddr>> {
+        if self.listen.is_empty() {
+            return Ok(None);
+        }
+        self.listen.parse().map(Some).context("the setting metrics.listen is no address and port")
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LogConfig {
     pub filter: String,
     pub format: LogFormat,
@@ -404,6 +440,11 @@ impl Config {
             (1..=99).contains(&self.limits.own_share_percent),
             "limits.own_share_percent must be from 1 to 99"
         );
+        ensure!(
+            self.bills.look_back_days <= 90 && self.bills.retry_seconds >= 1,
+            "bills.look_back_days must be at most 90 and bills.retry_seconds at least 1"
+        );
+        self.metrics.listen()?;
         ensure!(self.outbox.attempts >= 1, "outbox.attempts must be at least 1");
         ensure!(
             self.outbox.poll_ms >= 10 && self.outbox.resend_after_ms >= 1000,

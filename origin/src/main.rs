@@ -3,6 +3,7 @@
 mod addresses;
 mod app;
 mod audit;
+mod bills;
 mod catalog;
 mod clock;
 mod config;
@@ -16,6 +17,7 @@ mod idempotency;
 mod jobs;
 mod keygen;
 mod limits;
+mod metrics;
 mod notifications;
 mod orders;
 mod outbox;
@@ -42,6 +44,8 @@ use secrecy::ExposeSecret;
 use tracing_subscriber::EnvFilter;
 
 use crate::app::App;
+use crate::bills::day::BillDay;
+use crate::bills::operator::BillsCommand;
 use crate::clock::SystemClock;
 use crate::config::{Config, LogConfig, LogFormat};
 use crate::db::Db;
@@ -74,11 +78,20 @@ enum Command {
     Migrate,
     /// Loads the demo shop; leaves stock and orders of an earlier load alone.
     Seed,
-    /// Audits the stock and order books (I1 to I5); ends with an error when one is broken.
+    /// Audits the stock and order books (I1 to I5), or one day's payments and refunds against WeChat's bill; ends with an
+    /// error when something is off.
     Reconcile {
         /// Builds the stock gate anew where it differs from MySQL.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "bill")]
         repair: bool,
+        /// Compares this day's bill, YYYY-MM-DD, instead.
+        #[arg(long)]
+        bill: Option<BillDay>,
+    },
+    /// Shows what reconciling with WeChat's bills found, and puts on record what was dealt with.
+    Bills {
+        #[command(subcommand)]
+        command: BillsCommand,
     },
     /// Shows what waits in the outbox and what failed there, and puts dead letters back.
     Outbox {
@@ -149,7 +162,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Worker => serve::work(config).await,
             Command::Migrate => migrate(&config).await,
             Command::Seed => load_demo_shop(&config).await,
-            Command::Reconcile { repair } => reconcile(config, repair).await,
+            Command::Reconcile { bill: Some(day), .. } => reconcile_bill(config, day).await,
+            Command::Reconcile { repair, bill: None } => reconcile(config, repair).await,
+            Command::Bills { command } => show_bills(&config, &command).await,
             Command::Outbox { command } => show_outbox(&config, &command).await,
             Command::Payments { command } => ask_about_payments(config, command).await,
             Command::Refund { command } => refund(&config, &command).await,
@@ -194,6 +209,21 @@ async fn reconcile(config: Config, repair: bool) -> anyhow::Result<()> {
     print!("{report}");
     app.db.close().await;
     ensure!(report.is_clean(), "an invariant is broken");
+    Ok(())
+}
+
+async fn reconcile_bill(config: Config, day: BillDay) -> anyhow::Result<()> {
+    let app = App::new(config)?;
+    bills::operator::reconcile(&app, day).await?;
+    app.db.close().await;
+    Ok(())
+}
+
+async fn show_bills(config: &Config, command: &BillsCommand) -> anyhow::Result<()> {
+    let db = database(config)?;
+    let text = bills::operator::run(db.pool(), command).await?;
+    print!("{text}");
+    db.close().await;
     Ok(())
 }
 

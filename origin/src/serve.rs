@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::config::Config;
-use crate::{catalog, jobs, outbox, router, stock};
+use crate::{bills, catalog, jobs, metrics, outbox, router, stock};
 
 /// Answers the edge until told to stop.
 ///
@@ -24,6 +24,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     // Read by whoever started us with port 0.
     println!("listening on {}", listener.local_addr()?);
     let (stop, stopped) = watch::channel(false);
+    metrics::serve(&app.config.metrics, stopped.clone()).await?;
     // Apart: while a large catalogue is loaded, the stock of the old one is kept up to date.
     let stock_follower = tokio::spawn(follow_stock(app.clone(), stopped.clone()));
     let follower = tokio::spawn(follow_database(app.clone(), stopped));
@@ -43,6 +44,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 pub async fn work(config: Config) -> anyhow::Result<()> {
     let app = App::new(config)?;
     let (stop, stopped) = watch::channel(false);
+    metrics::serve(&app.config.metrics, stopped.clone()).await?;
+    let daily = tokio::spawn(bills::daily::run(app.clone(), stopped.clone()));
     // A task of its own: a job that takes long does not hold events up, nor they it.
     let mut delivery = tokio::spawn(outbox::run(app.clone(), stopped));
     tokio::select! {
@@ -55,6 +58,7 @@ pub async fn work(config: Config) -> anyhow::Result<()> {
     tracing::info!("stopping");
     stop.send_replace(true);
     delivery.await.context("delivering the outbox")??;
+    daily.await.context("reconciling the bills")?;
     app.db.close().await;
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! did not sign, that a call is repeated only where WeChat allows it, and that all of it ends within a set time. One file a
 //! kind of call; each is an `impl PayClient` on [`PayClient::call`].
 
+pub mod bill;
 mod call;
 mod close;
 mod error;

@@ -1,0 +1,12 @@
+//! Daily reconciliation with WeChat's bill. Promises the shopkeeper that every payment and refund of a day stands both in
+//! WeChat's bill and in our books, with the same amount and the same outcome, or that the difference is on record until
+//! somebody has dealt with it. It changes nothing but its own tables.
+
+mod compare;
+mod csv;
+pub mod daily;
+pub mod day;
+mod model;
+pub mod operator;
+pub mod service;
+mod store;
