@@ -125,7 +125,7 @@ fn compare_refund(line: &BillLine, refunds: &[OurRefund], found: &mut Vec<Differ
 }
 
 fn missing_payments(books: &Books<'_>, found: &mut Vec<Difference>) {
-    fn names<'a>(lines: &'a [BillLine]) -> HashMap<&'a str, HashSet<&'a str>> {
+    fn names(lines: &[BillLine]) -> HashMap<&str, HashSet<&str>> {
         let mut names: HashMap<&str, HashSet<&str>> = HashMap::new();
         for line in lines.iter().filter(|line| !line.is_refund()) {
             names.entry(&line.out_trade_no).or_default().insert(&line.transaction_id);

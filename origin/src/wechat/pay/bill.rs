@@ -75,11 +75,9 @@ impl PayClient {
     pub async fn trade_bill(&self, bill_date: &str, now: u64) -> Result<Option<TradeBill>, BillError> {
         let path = format!("/v3/bill/tradebill?bill_date={bill_date}&bill_type=ALL&tar_type=GZIP");
         let told = match self.call(Method::GET, &path, "", now).await {
-            Ok(body) => serde_json::from_slice::<Told>(&body).map_err(PayError::Malformed)?,
-            Err(PayError::Refused { code, .. }) if code.to_string() == "NO_STATEMENT_EXIST" => {
-                return Ok(None);
-            }
-            Err(PayError::Refused { code, .. }) if code.to_string() == "STATEMENT_CREATING" => {
+            Ok(body) => super::parse::<Told>(&body)?,
+            Err(PayError::Refused { code: Refusal::NoStatementExist, .. }) => return Ok(None),
+            Err(PayError::Refused { code: Refusal::StatementCreating, .. }) => {
                 return Err(BillError::BeingWritten);
             }
             Err(error) => return Err(error.into()),
