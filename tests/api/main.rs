@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod addresses;
+mod bills;
+mod bills_daily;
 mod coupon_orders;
 mod coupons;
 mod foreign_notifications;

@@ -75,6 +75,12 @@ impl Wechat {
         reply.json().as_array().cloned().unwrap_or_default()
     }
 
+    /// A payment was made at this moment (RFC 3339, +08:00), and stands in that day's bill.
+    pub async fn backdate(&self, out_trade_no: &str, success_time: &str) {
+        let body = json!({"out_trade_no": out_trade_no, "success_time": success_time});
+        self.control("/sim/bills/backdate", body).await;
+    }
+
     pub(crate) async fn control(&self, path: &str, body: Value) -> Value {
         let reply = self.caller.post(path, &body).await;
         assert_eq!(reply.status, 200, "{path} {body}: {}", reply.text());

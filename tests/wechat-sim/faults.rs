@@ -5,6 +5,7 @@
 //! {
 //!   "notify": [{"fault": "wrong_amount", "times": 1}],
 //!   "api":    [{"fault": "status", "status": 500, "code": "SYSTEM_ERROR", "path": "/v3/pay/", "times": 2}],
+//!   "bill":   [{"fault": "dropped_line", "number": "…", "times": 1}],
 //!   "login":  [{"errcode": -1, "times": 1}],
 //!   "refund": [{"fault": "refused", "status": 403, "code": "NOT_ENOUGH", "times": 2}],
 //!   "retry_scale": 0.01,
@@ -18,6 +19,8 @@
 //! of one order. A refund fault counts once for each new refund.
 
 use serde::{Deserialize, Serialize};
+
+use crate::bills::BillFault;
 
 /// What is wrong with notifications.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -147,6 +150,7 @@ pub struct Faults {
     pub api: Vec<Timed<OfPath>>,
     pub login: Vec<Timed<LoginFault>>,
     pub refund: Vec<Timed<RefundFault>>,
+    pub bill: Vec<Timed<BillFault>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_scale: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,6 +165,7 @@ impl Faults {
         self.login.extend(more.login);
         self.refund.extend(more.refund);
         self.refund_gap_seconds = more.refund_gap_seconds.or(self.refund_gap_seconds);
+        self.bill.extend(more.bill);
         self.retry_scale = more.retry_scale.or(self.retry_scale);
     }
 
@@ -189,6 +194,11 @@ impl Faults {
     /// The code as this program spells it: one that the real service does not have is its plain fault.
     pub fn known_code(&self, code: &str) -> &'static str {
         REFUND_CODES.into_iter().find(|known| *known == code).unwrap_or("SYSTEM_ERROR")
+    }
+
+    /// What is wrong with the next bill.
+    pub fn take_bill(&mut self) -> Vec<BillFault> {
+        self.bill.iter_mut().filter_map(Timed::take).collect()
     }
 
     /// How the next login fails.

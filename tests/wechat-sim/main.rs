@@ -4,6 +4,7 @@
 //! files that `init` makes once.
 
 mod auth;
+mod bills;
 mod controls;
 mod faults;
 mod keys;

@@ -63,6 +63,10 @@ pub fn json_reply(status: StatusCode, body: &Value) -> Response {
     (status, headers, body.to_string()).into_response()
 }
 
+/// On a reply that the real service does not sign: a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Unsigned;
+
 /// Which key signs a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signer {

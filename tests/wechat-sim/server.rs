@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 
 use crate::faults::ApiFault;
 use crate::notify::pause;
-use crate::reply::{PayError, Signer, json_reply, signed};
+use crate::reply::{PayError, Signer, Unsigned, json_reply, signed};
 use crate::state::{Call, Shared, Sim, beijing_time, now};
-use crate::{auth, controls, login, pay, refunds};
+use crate::{auth, bills, controls, login, pay, refunds};
 
 /// Far above any honest call.
 const MAX_BODY: usize = 1024 * 1024;
@@ -31,6 +31,8 @@ pub fn router(sim: Shared) -> Router {
         .route("/v3/pay/transactions/out-trade-no/{out_trade_no}/close", post(pay::close))
         .route("/v3/refund/domestic/refunds", post(refunds::refund))
         .route("/v3/refund/domestic/refunds/{out_refund_no}", get(refunds::query))
+        .route("/v3/bill/tradebill", get(bills::tradebill))
+        .route("/v3/billdownload/file", get(bills::download))
         .fallback(nothing_there)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(sim.clone(), gate));
@@ -44,6 +46,7 @@ pub fn router(sim: Shared) -> Router {
             "/faults",
             get(controls::show_faults).post(controls::add_faults).delete(controls::clear_faults),
         )
+        .route("/bills/backdate", post(bills::backdate))
         .route("/log", get(controls::show_log).delete(controls::clear_log));
     Router::new().nest("/sim", controls).merge(shop).with_state(sim)
 }
@@ -103,7 +106,13 @@ async fn answer(
         let caller = (request.method(), request.uri(), request.headers());
         let verdict = auth::check(&sim.keys, &mut sim.books().nonces, now(), caller, &body);
         match verdict {
-            Ok(()) => signed(&sim.keys, signer, now(), next.run(request).await).await,
+            Ok(()) => {
+                let reply = next.run(request).await;
+                match reply.extensions().get::<Unsigned>() {
+                    Some(Unsigned) => reply,
+                    None => signed(&sim.keys, signer, now(), reply).await,
+                }
+            }
             Err(error) if error.is_signed() => signed(&sim.keys, signer, now(), error.into_response()).await,
             Err(error) => error.into_response(),
         }

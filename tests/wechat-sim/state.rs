@@ -15,6 +15,7 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::offset;
 
 use crate::auth::MAX_SKEW_SECONDS;
+use crate::bills::Files;
 use crate::faults::Faults;
 use crate::keys::{Keys, Merchant};
 use crate::notify::Notice;
@@ -41,6 +42,7 @@ pub struct Books {
     pub nonces: Nonces,
     pub logins: Logins,
     pub faults: Faults,
+    pub bills: Files,
     pub log: Log,
     /// Notifications kept back until a later one was delivered.
     pub held: Vec<Notice>,

@@ -1,0 +1,112 @@
+//! The worker's part of the daily reconciliation: the last days' bills by themselves, once each, and numbers about it.
+
+use farmgate_tests::{Caller, LONG, Shop, ShopPlan, Value, eventually, json};
+
+use crate::bills::{day, sold};
+
+/// A shop that looks back so many days, without a worker yet.
+async fn shop(days: u32) -> Shop {
+    ShopPlan::new()
+        .setting("FARMGATE_BILLS__LOOK_BACK_DAYS", days)
+        .setting("FARMGATE_BILLS__RETRY_SECONDS", 1)
+        .start()
+        .await
+}
+
+async fn compared(shop: &Shop) -> i64 {
+    shop.count("SELECT COUNT(*) FROM bill_days WHERE status = 1").await
+}
+
+async fn all_compared(shop: &Shop, days: i64) {
+    eventually(LONG, "every day is compared", async || (compared(shop).await == days).then_some(())).await;
+}
+
+#[tokio::test]
+async fn two_workers_fetch_each_missing_day_once() {
+    let mut shop = shop(4).await;
+    sold(&shop, 2, "12:00:00").await;
+    assert!(shop.reconcile(&["--bill", &day(3)]).await.0, "one day was had before");
+    let asked_before = shop.wechat.calls("/v3/bill/tradebill").await.len();
+    shop.start_worker().await;
+    shop.another_worker().await;
+    // Before ten in the morning the newest day is the day before yesterday.
+    all_compared(&shop, 4).await;
+    let asked = shop.wechat.calls("/v3/bill/tradebill").await.len() - asked_before;
+    assert_eq!(asked, 3, "{:?}", shop.wechat.calls("/v3/bill/tradebill").await);
+    assert_eq!(shop.count("SELECT COUNT(*) FROM bill_differences").await, 0);
+}
+
+#[tokio::test]
+async fn a_bill_that_is_late_is_asked_for_again() {
+    let mut shop = shop(1).await;
+    shop.wechat.misbehave(json!({"bill": [{"fault": "being_written", "times": 2}]})).await;
+    shop.start_worker().await;
+    eventually(LONG, "the reason is on record", async || {
+        let reason: Option<Option<String>> =
+            sqlx::query_scalar("SELECT last_error FROM bill_days").fetch_optional(&shop.db).await.unwrap();
+        reason.flatten().filter(|reason| reason.contains("still writing"))
+    })
+    .await;
+    all_compared(&shop, 1).await;
+    let left =
+        shop.count("SELECT COUNT(*) FROM bill_days WHERE last_error IS NOT NULL OR due_at IS NOT NULL").await;
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_over_a_bill_leaves_it_to_the_next() {
+    let mut shop = shop(1).await;
+    shop.wechat
+        .misbehave(json!({"api": [{"fault": "slow", "ms": 4000, "path": "/v3/bill/", "times": 1}]}))
+        .await;
+    shop.start_worker().await;
+    eventually(LONG, "the day is taken", async || {
+        (shop.count("SELECT COUNT(*) FROM bill_days").await == 1).then_some(())
+    })
+    .await;
+    shop.worker().kill();
+    assert_eq!(compared(&shop).await, 0);
+    shop.start_worker().await;
+    all_compared(&shop, 1).await;
+}
+
+#[tokio::test]
+async fn the_worker_shows_how_the_bills_stand() {
+    let mut shop = shop(3).await;
+    let number = sold(&shop, 2, "12:00:00").await;
+    shop.wechat.misbehave(json!({"bill": [{"fault": "dropped_line", "number": number}]})).await;
+    shop.start_worker().await;
+    all_compared(&shop, 3).await;
+    let log = shop.worker().log();
+    let address = log.lines().find(|line| line.contains("metrics are served")).unwrap();
+    let address = address.split("address=").nth(1).unwrap().trim();
+    let metrics = Caller::phone(&format!("http://{address}"));
+    let page = eventually(LONG, "the gauges are there", async || {
+        let page = metrics.get("/metrics").await;
+        assert_eq!(page.status, 200);
+        Some(page.text()).filter(|text| text.contains("\nfarmgate_bill_differences_open 1\n"))
+    })
+    .await;
+    assert!(page.contains("# HELP farmgate_bill_differences_open "), "{page}");
+    let stamp =
+        page.lines().find_map(|line| line.strip_prefix("farmgate_bill_last_compared_timestamp_seconds "));
+    let age = farmgate_tests::unix_now() as f64 - stamp.unwrap().parse::<f64>().unwrap();
+    assert!((0.0..60.0).contains(&age), "{age}");
+    assert_eq!(metrics.get("/api/products").await.status, 404, "nothing but the metrics");
+}
+
+#[tokio::test]
+async fn without_a_setting_nothing_is_fetched_and_nothing_listens() {
+    let mut shop = ShopPlan::new()
+        .setting("FARMGATE_BILLS__LOOK_BACK_DAYS", 0)
+        .setting("FARMGATE_METRICS__LISTEN", "")
+        .worker()
+        .start()
+        .await;
+    sold(&shop, 2, "12:00:00").await;
+    // Some rounds of the worker's other jobs go by.
+    let product_sales = "SELECT COUNT(*) FROM product_sales";
+    eventually(LONG, "the worker works", async || (shop.count(product_sales).await > 0).then_some(())).await;
+    assert_eq!(shop.wechat.calls("/v3/bill").await, Vec::<Value>::new());
+    assert!(!shop.worker().log().contains("metrics are served"));
+}
