@@ -1,6 +1,8 @@
 //! WeChat's servers: login, and Pay v3. Every address, key and serial is a setting, so any server that speaks the
 //! protocol can stand at the other end.
 
+#[cfg(test)]
+mod hostile;
 pub mod login;
 pub mod notify;
 pub mod pay;

@@ -11,6 +11,7 @@ mod params;
 mod prepay;
 mod query;
 pub mod refund;
+mod transaction;
 
 use std::fmt;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use serde::de::DeserializeOwned;
 
 pub use self::error::{Advice, PayError, Refusal};
 use self::hosts::Hosts;
-pub use self::query::{TradeState, Transaction};
+pub use self::transaction::{TradeState, Transaction};
 use super::platform::PlatformKeys;
 use super::sign::MerchantKey;
 use crate::config::PayConfig;
