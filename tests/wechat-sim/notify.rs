@@ -46,9 +46,9 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Whether the shop took the notification.
+    /// Whether the shop took the notification: the real service reads no other status as that.
     fn is_taken(&self) -> bool {
-        self.notify_status.is_some_and(|status| (200..300).contains(&status))
+        matches!(self.notify_status, Some(200 | 204))
     }
 }
 
@@ -270,6 +270,15 @@ mod tests {
             payment: None,
         };
         Notice::of(keys, &order)
+    }
+
+    #[test]
+    fn only_200_and_204_say_that_it_was_taken() {
+        let taken = |status| Answer { notify_status: status, ..Answer::default() }.is_taken();
+        assert!(taken(Some(200)) && taken(Some(204)));
+        for status in [None, Some(201), Some(202), Some(302), Some(401), Some(500)] {
+            assert!(!taken(status), "{status:?}");
+        }
     }
 
     #[test]
