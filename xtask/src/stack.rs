@@ -252,6 +252,8 @@ fn origin_settings(
         ("PAY__BACKUP_BASE_URL", String::new()),
         ("PAY__NOTIFY_URL", format!("{edge}/api/payments/wechat/notify")),
         ("PAY__REFUND_NOTIFY_URL", format!("{edge}/api/payments/wechat/refund-notify")),
+        // wechat-sim forgets its trades when it ends, and the database does not: every bill would differ.
+        ("BILLS__LOOK_BACK_DAYS", "0".to_owned()),
     ];
     settings.extend(more.map(|(name, value)| (format!("FARMGATE_{name}"), value)));
     Ok(settings)

@@ -85,6 +85,7 @@ impl<'a> Stand<'a> {
             ("PAY__NOTIFY_URL", format!("{nowhere}/api/payments/wechat/notify")),
             ("PAY__REFUND_NOTIFY_URL", format!("{nowhere}/api/payments/wechat/refund-notify")),
             ("ORDERS__PAY_WINDOW_SECONDS", "86400".to_owned()),
+            ("BILLS__LOOK_BACK_DAYS", "0".to_owned()),
         ];
         settings.extend(own.map(|(name, value)| (format!("FARMGATE_{name}"), value)));
         // All of the load comes from one address. The limits are counted all the same, so that their cost is measured.
