@@ -1,7 +1,7 @@
 //! What the origin sends to WeChat Pay, judged by an implementation that is not ours; and what that one answers, believed
 //! by the origin only when it verifies.
 
-use farmgate_tests::{ForeignWechat, Problem, Shop, ShopPlan, Shopper, Value, json};
+use farmgate_tests::{ForeignWechat, LONG, Problem, Shop, ShopPlan, Shopper, Value, eventually, json};
 
 /// A shop whose WeChat Pay is the foreign one.
 async fn shop_at(wechat: &ForeignWechat) -> Shop {
@@ -100,6 +100,51 @@ async fn a_query_that_says_paid_is_believed_only_when_wechat_signed_it() {
     wechat.control("stranger-signs", &json!({"signs": false})).await;
     shopper.api.post(&path, &json!({})).await.fails_with(Problem::OrderStateConflict);
     assert_eq!(shopper.see(&order).await["status"], 1);
+}
+
+#[tokio::test]
+async fn a_refund_is_asked_for_and_asked_about() {
+    let wechat = ForeignWechat::start().await;
+    let shop = plan_at(&wechat).worker().hasty_refunds().start().await;
+    let (shopper, order) = ordered(&shop).await;
+    shopper.prepay(&order).await;
+    let transaction = wechat.control("pay", &json!({"out_trade_no": order["order_no"]})).await;
+    let paid = wechat.notification("TRANSACTION.SUCCESS", "transaction", &transaction).await;
+    assert_eq!(shop.api.send(paid).await.status, 200);
+    shop.refund_all(&order).await;
+
+    let asked = eventually(LONG, "WeChat is asked about the refund that it has", async || {
+        let calls = wechat.calls("/v3/refund/").await;
+        calls.iter().any(|call| call["method"] == "GET").then_some(calls)
+    })
+    .await;
+    assert!(asked.iter().all(|call| call["verified"] == true), "{asked:?}");
+    let request: Value = serde_json::from_str(text(&asked[0]["body"])).unwrap();
+    assert_eq!(request["amount"]["refund"], transaction["amount"]["total"]);
+    let number = text(&request["out_refund_no"]);
+    // The question finds it paid back, or the notification does.
+    let refund = wechat.control("pay-back", &json!({"out_refund_no": number})).await;
+    let mut notice =
+        json!({"mchid": transaction["mchid"], "refund_status": "SUCCESS", "amount": refund["amount"]});
+    for field in [
+        "out_trade_no",
+        "transaction_id",
+        "out_refund_no",
+        "refund_id",
+        "success_time",
+        "user_received_account",
+    ] {
+        notice[field] = refund[field].clone();
+    }
+    let mut told = wechat.notification("REFUND.SUCCESS", "refund", &notice).await;
+    told.path = "/api/payments/wechat/refund-notify".to_owned();
+    let mut other = told.clone();
+    other.body[200] ^= 1;
+    assert_eq!(shop.api.send(other).await.status, 401);
+    let reply = shop.api.send(told).await;
+    assert_eq!((reply.status, reply.json()["code"].as_str()), (200, Some("SUCCESS")), "{}", reply.text());
+    shop.refunds_become(&order, &[2]).await;
+    assert_eq!(shopper.see(&order).await["status"], 6);
 }
 
 #[tokio::test]

@@ -81,6 +81,12 @@ impl Wechat {
         self.control("/sim/bills/backdate", body).await;
     }
 
+    /// The same of a refund.
+    pub async fn backdate_refund(&self, out_refund_no: &str, success_time: &str) {
+        let body = json!({"out_refund_no": out_refund_no, "success_time": success_time});
+        self.control("/sim/bills/backdate", body).await;
+    }
+
     pub(crate) async fn control(&self, path: &str, body: Value) -> Value {
         let reply = self.caller.post(path, &body).await;
         assert_eq!(reply.status, 200, "{path} {body}: {}", reply.text());

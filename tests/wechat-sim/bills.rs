@@ -20,7 +20,9 @@ use sha1::{Digest, Sha1};
 use time::macros::{format_description, offset, time};
 use time::{Date, Duration, OffsetDateTime};
 
+use crate::controls::{Refused, Reply, done, read};
 use crate::keys::random_text;
+use crate::refunds::Refund;
 use crate::reply::{PayError, Unsigned, json_reply};
 use crate::state::{Books, Shared, now};
 
@@ -179,6 +181,13 @@ fn lines(books: &Books, appid: &str, day: Date) -> Vec<Line> {
             refund: None,
             state: "SUCCESS".to_owned(),
         });
+    }
+    for refund in books.refunds.values().map(Refund::in_bill) {
+        let sale =
+            lines.iter().find(|line| line.refund.is_none() && line.out_trade_no == refund.out_trade_no);
+        let Some(sale) = sale.cloned() else { continue };
+        let numbers = (refund.refund_id.to_owned(), refund.out_refund_no.to_owned(), refund.state.to_owned());
+        lines.push(Line { at: unix(refund.at), fen: refund.fen, refund: Some(numbers), ..sale });
     }
     lines.retain(|line| day_of(line.at) == Some(day));
     lines.sort_by(|one, other| (one.at, one.number()).cmp(&(other.at, other.number())));
@@ -349,24 +358,27 @@ pub async fn download(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Backdate {
-    out_trade_no: String,
+    out_trade_no: Option<String>,
+    out_refund_no: Option<String>,
     /// RFC 3339, +08:00.
     success_time: String,
 }
 
-/// POST /sim/bills/backdate: the payment was made then.
-pub async fn backdate(State(sim): State<Shared>, body: Bytes) -> Response {
-    let refused = |status, why: &str| json_reply(status, &json!({"error": why}));
-    let asked: Backdate = match serde_json::from_slice(&body) {
-        Ok(asked) => asked,
-        Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
-    };
-    let mut books = sim.books();
-    match books.orders.get_mut(&asked.out_trade_no).and_then(|order| order.payment.as_mut()) {
-        Some(payment) => payment.success_time = asked.success_time,
-        None => return refused(StatusCode::NOT_FOUND, "no such payment"),
+/// POST /sim/bills/backdate: the payment, or the refund, was made then.
+pub async fn backdate(State(sim): State<Shared>, body: Bytes) -> Reply {
+    let Backdate { out_trade_no, out_refund_no, success_time } = read(&body)?;
+    let mut guard = sim.books();
+    let Books { orders, refunds, .. } = &mut *guard;
+    let payment = out_trade_no.and_then(|number| orders.get_mut(&number)?.payment.as_mut());
+    let refund = out_refund_no.and_then(|number| refunds.get_mut(&number));
+    match (payment, refund) {
+        (Some(payment), None) => payment.success_time = success_time,
+        (None, Some(refund)) => refund.backdate(success_time),
+        _ => {
+            return Err(Refused::new(StatusCode::NOT_FOUND, "no such payment, or no such refund".to_owned()));
+        }
     }
-    json_reply(StatusCode::OK, &Value::Null)
+    done(&Value::Null)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! | `POST /sim/pay` `{"out_trade_no", "request_payment"?}` | pays as that shopper would and replies when the shop has answered the notification: `{out_trade_no, transaction_id, notify_status, notify_body}`. With `request_payment` (the parameters of `wx.requestPayment`) these are checked as WeChat's app checks them; with `"late": true` the money was on its way when the order was closed |
 //! | `POST /sim/notify` `{"out_trade_no", "faults"?: [{"fault": …}]}` | sends one more notification now, with exactly these faults, and replies with the shop's answer |
 //! | `POST /sim/refund`, `POST /sim/refund-notify` | see `refunds.rs` |
-//! | `POST /sim/bills/backdate` `{"out_trade_no", "success_time"}` | the payment was made then: so it stands in that day's bill |
+//! | `POST /sim/bills/backdate` `{"out_trade_no" or "out_refund_no", "success_time"}` | the payment or refund was made then: so it stands in that day's bill |
 //! | `GET, POST, DELETE /sim/faults` | see `faults.rs` |
 //! | `GET /sim/log?path=/v3/…`, `DELETE /sim/log` | the calls received, oldest first, and an end to them |
 

@@ -63,6 +63,18 @@ pub struct Refund {
     success_time: Option<String>,
 }
 
+/// What the daily bill says of a refund.
+#[derive(Debug)]
+pub struct InBill<'a> {
+    /// RFC 3339.
+    pub at: &'a str,
+    pub refund_id: &'a str,
+    pub out_refund_no: &'a str,
+    pub out_trade_no: &'a str,
+    pub fen: i64,
+    pub state: &'static str,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Status {
@@ -232,6 +244,29 @@ impl Refund {
             shown["success_time"] = json!(success_time);
         }
         shown
+    }
+
+    /// As the daily bill has it.
+    pub fn in_bill(&self) -> InBill<'_> {
+        InBill {
+            at: self.success_time.as_ref().unwrap_or(&self.create_time),
+            refund_id: &self.refund_id,
+            out_refund_no: &self.wish.out_refund_no,
+            out_trade_no: &self.out_trade_no,
+            fen: self.wish.refund,
+            state: match self.status {
+                Status::Processing => "PROCESSING",
+                Status::Success => "SUCCESS",
+                Status::Abnormal => "CHANGE",
+                Status::Closed => "REFUNDCLOSE",
+            },
+        }
+    }
+
+    /// It was asked for and, where it was, paid back then.
+    pub fn backdate(&mut self, moment: String) {
+        self.success_time = self.success_time.take().map(|_| moment.clone());
+        self.create_time = moment;
     }
 
     /// That it is decided, and how; `None` where the shop named no address.

@@ -3,8 +3,8 @@
 
 pub mod asking;
 pub mod closing;
-pub mod operator;
 pub mod money_back;
+pub mod operator;
 mod routes;
 pub mod service;
 mod store;
