@@ -231,6 +231,26 @@ async fn parts_of_an_order_are_sent_as_far_apart_as_wechat_wants_them() {
 }
 
 #[tokio::test]
+async fn a_refund_whose_books_are_wrong_holds_no_other_up() {
+    let mut shop = ShopPlan::new().hasty_refunds().start().await;
+    let shopper = shop.shopper("小王").await;
+    let (product, ..) = shop.first_product().await;
+    let broken = shopper.buy(&shop.wechat, product, 2).await;
+    let sound = shopper.buy(&shop.wechat, product, 1).await;
+    // Promised and due first, and then the payment is not there any more.
+    shop.refund_all(&broken).await;
+    shop.refund_all(&sound).await;
+    let id = broken["order_id"].as_i64().unwrap();
+    shop.change("UPDATE payments SET status = 2 WHERE order_id = ", id).await;
+    shop.start_worker().await;
+    shop.refunds_become(&sound, &[2]).await;
+    shop.refunds_become(&broken, &[0]).await;
+    // Mended by hand, it goes on by itself.
+    shop.change("UPDATE payments SET status = 1 WHERE order_id = ", id).await;
+    shop.refunds_become(&broken, &[2]).await;
+}
+
+#[tokio::test]
 async fn a_refund_whose_notification_is_lost_is_found() {
     let (shop, shopper, order, sku) = bought().await;
     let level = shop.gate(sku).await.unwrap();

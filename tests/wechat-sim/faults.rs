@@ -83,7 +83,7 @@ pub struct LoginFault {
 #[serde(tag = "fault", rename_all = "snake_case")]
 pub enum RefundFault {
     /// Refused, signed, and nothing is done.
-    Refused { status: u16, code: String },
+    Refused { status: u16, code: RefundCode },
     /// Under way until it is decided by `/sim/refund`.
     Hold,
     /// The shopper's account cannot take it.
@@ -93,17 +93,35 @@ pub enum RefundFault {
 }
 
 /// The codes that a refund is refused with.
-const REFUND_CODES: [&str; 9] = [
-    "NOT_ENOUGH",
-    "NOTENOUGH",
-    "USER_ACCOUNT_ABNORMAL",
-    "FREQUENCY_LIMITED",
-    "SYSTEM_ERROR",
-    "PARAM_ERROR",
-    "INVALID_REQUEST",
-    "NO_AUTH",
-    "RESOURCE_NOT_EXISTS",
-];
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum RefundCode {
+    NotEnough,
+    /// The other spelling that occurs.
+    #[serde(rename = "NOTENOUGH")]
+    NotEnoughUnspaced,
+    UserAccountAbnormal,
+    FrequencyLimited,
+    SystemError,
+    ParamError,
+    InvalidRequest,
+    NoAuth,
+}
+
+impl RefundCode {
+    pub fn name(self) -> &'static str {
+        match self {
+            RefundCode::NotEnough => "NOT_ENOUGH",
+            RefundCode::NotEnoughUnspaced => "NOTENOUGH",
+            RefundCode::UserAccountAbnormal => "USER_ACCOUNT_ABNORMAL",
+            RefundCode::FrequencyLimited => "FREQUENCY_LIMITED",
+            RefundCode::SystemError => "SYSTEM_ERROR",
+            RefundCode::ParamError => "PARAM_ERROR",
+            RefundCode::InvalidRequest => "INVALID_REQUEST",
+            RefundCode::NoAuth => "NO_AUTH",
+        }
+    }
+}
 
 /// A fault and how often it still happens.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -191,11 +209,6 @@ impl Faults {
         self.refund.iter_mut().find_map(Timed::take)
     }
 
-    /// The code as this program spells it: one that the real service does not have is its plain fault.
-    pub fn known_code(&self, code: &str) -> &'static str {
-        REFUND_CODES.into_iter().find(|known| *known == code).unwrap_or("SYSTEM_ERROR")
-    }
-
     /// What is wrong with the next bill.
     pub fn take_bill(&mut self) -> Vec<BillFault> {
         self.bill.iter_mut().filter_map(Timed::take).collect()
@@ -246,6 +259,7 @@ mod tests {
             serde_json::json!({"notify": [{"fault": "wrong_sum"}]}),
             serde_json::json!({"notifications": []}),
             serde_json::json!({"api": [{"fault": "slow"}]}),
+            serde_json::json!({"refund": [{"fault": "refused", "status": 403, "code": "NO_MONEY"}]}),
         ] {
             assert!(serde_json::from_value::<Faults>(json.clone()).is_err(), "{json}");
         }

@@ -308,7 +308,7 @@ pub async fn refund(State(sim): State<Shared>, body: Bytes) -> Result<Response, 
         let fault = faults.take_refund();
         if let Some(RefundFault::Refused { status, code }) = &fault {
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST);
-            return Err(PayError::new(status, faults.known_code(code), "退款请求失败"));
+            return Err(PayError::new(status, code.name(), "退款请求失败"));
         }
         let gap_ms = 1000.0 * faults.refund_gap_seconds.unwrap_or(GAP_SECONDS).clamp(0.0, 3600.0);
         #[allow(clippy::cast_possible_truncation, reason = "at most an hour of milliseconds")]

@@ -23,9 +23,7 @@ pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
         match refunds::send_due(&app, MOST).await {
             Ok(0) => {}
             Ok(changed) => tracing::info!(changed, "refunds went on"),
-            Err(error) => {
-                tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "refunds wait");
-            }
+            Err(error) => tracing::warn!(%error, "refunds wait"),
         }
     }
 }

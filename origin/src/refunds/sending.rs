@@ -31,27 +31,50 @@ struct Claimed {
 }
 
 /// Asks WeChat for, or about, refunds that are due, at most so many; says of how many it decided something. Stops where
-/// WeChat cannot be reached: the others will not fare better.
+/// WeChat cannot be reached: the others will not fare better. One whose books are wrong holds no other up.
 ///
 /// # Errors
 /// When MySQL is away.
-pub async fn send_due(app: &App, most: u32) -> Result<u32, RefundError> {
+pub async fn send_due(app: &App, most: u32) -> Result<u32, sqlx::Error> {
     let mut changed = 0;
     for number in store::due(app.db.pool(), app.clock.now(), most).await? {
-        let Some(claimed) = claim(app, &number).await? else { continue };
-        crash::point(Point::RefundBeforeCall);
-        let answer = match claimed.status {
-            Status::ToAsk => app.pay.refund(&claimed.request, app.clock.unix_seconds()).await,
-            _ => app.pay.query_refund(&number, app.clock.unix_seconds()).await,
-        };
-        crash::point(Point::RefundAfterCall);
-        let is_away = answer.as_ref().is_err_and(PayError::is_outage);
-        changed += u32::from(take_answer(app, &claimed, answer).await?);
-        if is_away {
-            break;
+        match send(app, &number).await.map_err(RefundError::into_database) {
+            Ok(Sent::Decided) => changed += 1,
+            Ok(Sent::Waits) => {}
+            Ok(Sent::Away) => break,
+            Err(Ok(database)) => return Err(database),
+            Err(Err(error)) => {
+                tracing::error!(refund = number, error = %error, "a refund cannot be worked on");
+                let later = app.clock.now() + app.config.refunds.longest_retry();
+                store::put_off(app.db.pool(), &number, &error.to_string(), later).await?;
+            }
         }
     }
     Ok(changed)
+}
+
+/// What came of asking WeChat once.
+enum Sent {
+    Decided,
+    Waits,
+    /// WeChat cannot be talked to.
+    Away,
+}
+
+async fn send(app: &App, number: &str) -> Result<Sent, RefundError> {
+    let Some(claimed) = claim(app, number).await? else { return Ok(Sent::Waits) };
+    crash::point(Point::RefundBeforeCall);
+    let answer = match claimed.status {
+        Status::ToAsk => app.pay.refund(&claimed.request, app.clock.unix_seconds()).await,
+        _ => app.pay.query_refund(number, app.clock.unix_seconds()).await,
+    };
+    crash::point(Point::RefundAfterCall);
+    let is_away = answer.as_ref().is_err_and(PayError::is_outage);
+    Ok(match take_answer(app, &claimed, answer).await? {
+        true => Sent::Decided,
+        false if is_away => Sent::Away,
+        false => Sent::Waits,
+    })
 }
 
 /// `None` where another worker has it, it is not due any more, or another refund of its order was sent a moment ago.

@@ -168,6 +168,24 @@ pub async fn note_attempt(
     Ok(())
 }
 
+/// Nothing can be done about it now.
+pub async fn put_off(
+    pool: &MySqlPool,
+    out_refund_no: &str,
+    error: &str,
+    due_at: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE refunds SET last_error = ?, due_at = ? WHERE out_refund_no = ? AND due_at IS NOT NULL",
+    )
+    .bind(shortened(error))
+    .bind(due_at)
+    .bind(out_refund_no)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
 /// What a change of status writes beside it.
 #[derive(Debug, Default)]
 pub struct Change<'a> {
