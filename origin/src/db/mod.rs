@@ -26,6 +26,9 @@ const MAX_ATTEMPTS: u32 = 5;
 /// Statements that a connection keeps prepared: lists and multi-row inserts come in some lengths each.
 const PREPARED_STATEMENTS: usize = 256;
 
+/// Rows of one INSERT of half a kilobyte a row, so that it fits into one trip (see `script.rs`).
+pub const MOST_WIDE_ROWS: usize = 16;
+
 /// The connections. Cloning shares them.
 ///
 /// They are of two kinds. Those for single statements commit each by itself. Those for transactions are always in one,
