@@ -21,6 +21,7 @@ use crate::stock::gate::Gate;
 use crate::stock::sold_out::SoldOut;
 use crate::users::session::Sessions;
 use crate::wechat::login::WechatLogin;
+use crate::wechat::mini::MiniProgram;
 use crate::wechat::notify::NotifyOpener;
 use crate::wechat::pay::PayClient;
 use crate::{addresses, catalog, idempotency, users};
@@ -39,6 +40,7 @@ pub struct App {
     pub edge: EdgeGuard,
     pub limits: Limits,
     pub wechat_login: WechatLogin,
+    pub mini: MiniProgram,
     pub pay: PayClient,
     pub notify: NotifyOpener,
     pub reads: Reads,
@@ -86,11 +88,13 @@ impl App {
         let offset = config.clock.offset();
         let clock: Arc<dyn Clock> =
             if offset.is_zero() { Arc::new(SystemClock) } else { Arc::new(WrongClock { offset }) };
+        let seal = Seal::new(config.crypto.data_keys.expose_secret())?;
         Ok(Arc::new(App {
             gate: Gate::new(redis.clone()),
             catalog: Catalog::default(),
             sessions: Sessions::load(&config.jwt).context("jwt")?,
-            seal: Seal::new(config.crypto.data_keys.expose_secret())?,
+            mini: MiniProgram::new(&config.wechat, &redis, &seal, &clock)?,
+            seal,
             edge: EdgeGuard::new(config.edge.keys()?, config.edge.max_skew_seconds, clock.unix_seconds()),
             clock,
             limits: Limits::new(config.limits, redis.clone()),

@@ -28,6 +28,7 @@ impl Place<'_> {
 }
 
 /// Seals and opens personal data.
+#[derive(Clone)]
 pub struct Seal {
     keys: Vec<(String, LessSafeKey)>,
     random: SystemRandom,

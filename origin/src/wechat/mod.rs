@@ -1,9 +1,11 @@
-//! WeChat's servers: login, and Pay v3. Every address, key and serial is a setting, so any server that speaks the
+//! WeChat's servers: login, the mini-program's server API, and Pay v3. Every address, key and serial is a setting, so any server that speaks the
 //! protocol can stand at the other end.
 
 #[cfg(test)]
 mod hostile;
+mod access_token;
 pub mod login;
+pub mod mini;
 pub mod notify;
 pub mod pay;
 pub mod platform;
