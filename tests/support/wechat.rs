@@ -58,6 +58,16 @@ impl Wechat {
         self.control("/sim/notify", json!({"out_trade_no": out_trade_no, "faults": faults})).await
     }
 
+    /// The access token in use lives for so many more seconds; how many there have been.
+    pub async fn token_lives_for(&self, seconds: i64) -> u64 {
+        self.control("/sim/access-token", json!({"left": seconds})).await["issued"].as_u64().unwrap_or(0)
+    }
+
+    /// The access token in use is no longer good, since somebody forced a new one.
+    pub async fn replace_token(&self) {
+        self.control("/sim/access-token", json!({"replaced": true})).await;
+    }
+
     /// Adds faults.
     pub async fn misbehave(&self, faults: Value) {
         self.control("/sim/faults", faults).await;

@@ -9,6 +9,7 @@
 //! | `POST /sim/refund`, `POST /sim/refund-notify` | see `refunds.rs` |
 //! | `POST /sim/bills/backdate` `{"out_trade_no" or "out_refund_no", "success_time"}` | the payment or refund was made then: so it stands in that day's bill |
 //! | `GET, POST, DELETE /sim/faults` | see `faults.rs` |
+//! | `POST /sim/access-token` `{"left": seconds}` or `{"replaced": true}` | see `token.rs` |
 //! | `GET /sim/log?path=/v3/…`, `DELETE /sim/log` | the calls received, oldest first, and an end to them |
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ use crate::keys::Keys;
 use crate::notify::{Answer, Notice};
 use crate::reply::json_reply;
 use crate::state::{Order, Shared, now};
+use crate::token::TokenControl;
 
 /// A control that cannot be carried out.
 #[derive(Debug)]
@@ -169,6 +171,16 @@ pub async fn clear_faults(State(sim): State<Shared>) -> Reply {
     let mut books = sim.books();
     books.faults = Faults::default();
     done(&json!(books.faults))
+}
+
+pub async fn change_access_token(State(sim): State<Shared>, body: Bytes) -> Reply {
+    let control: TokenControl = read(&body)?;
+    let mut books = sim.books();
+    if books.tokens.control(&control, now()) {
+        done(&json!({"issued": books.tokens.issued()}))
+    } else {
+        Err(Refused(StatusCode::CONFLICT, "no access token was given out yet".to_owned()))
+    }
 }
 
 pub async fn show_log(State(sim): State<Shared>, Query(query): Query<HashMap<String, String>>) -> Reply {

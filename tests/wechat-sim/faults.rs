@@ -62,6 +62,8 @@ pub enum ApiFault {
     Status { status: u16, code: String },
     /// Refused with this status and code, signed, as the service itself does. Nothing is done.
     Refuse { status: u16, code: String },
+    /// Refused with status 200 and this `errcode`, as the mini-program's server API does. Nothing is done.
+    Errcode { errcode: i64 },
     /// Answered this much later.
     Slow { ms: u64 },
     /// The connection closes and nothing is done.

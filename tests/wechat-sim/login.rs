@@ -1,5 +1,6 @@
 //! The mini-program's login, `GET /sns/jscode2session`. Promises the shop one openid for one shopper: a code
 //! `as:<name>:<anything>` is the shopper `<name>` each time, any other code is a new shopper, and every code works once.
+//! A code that ends in `@<seconds since 1970>` was made then, and is too old after five minutes.
 //! As at the real service the status is 200 whatever happens, and the JSON is labelled `text/plain`.
 
 use aes_gcm::aead::OsRng;
@@ -17,6 +18,24 @@ use crate::state::{Logins, Shared, named_shopper, now, openid};
 
 /// Longest code that is looked at; the real ones have 32 characters.
 const MAX_CODE: usize = 128;
+
+/// Seconds for which a code is good.
+const CODE_LIFE: i64 = 300;
+
+/// Whether the code says of itself that it is too old.
+pub fn is_stale(code: &str, now: i64) -> bool {
+    birth(code).is_some_and(|(_, born_at)| now - born_at >= CODE_LIFE)
+}
+
+/// The code without the moment at which it was made.
+pub fn without_birth(code: &str) -> &str {
+    birth(code).map_or(code, |(rest, _)| rest)
+}
+
+fn birth(code: &str) -> Option<(&str, i64)> {
+    let (rest, born_at) = code.rsplit_once('@')?;
+    Some((rest, born_at.parse().ok()?))
+}
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -50,9 +69,10 @@ fn shopper_of(merchant: &Merchant, logins: &mut Logins, query: &LoginQuery, now:
         LoginQuery { grant_type, .. } if grant_type != "authorization_code" => return Err(40002),
         LoginQuery { js_code, .. } if js_code.is_empty() => return Err(41008),
         LoginQuery { js_code, .. } if js_code.len() > MAX_CODE => return Err(40029),
+        LoginQuery { js_code, .. } if is_stale(js_code, now) => return Err(40029),
         _ => {}
     }
-    if !logins.use_code(&query.js_code) {
+    if !logins.used_codes.use_code(&query.js_code) {
         return Err(40163);
     }
     let mut parts = query.js_code.splitn(3, ':');
@@ -122,6 +142,14 @@ mod tests {
         assert_ne!(login("071abd").unwrap(), stranger);
         assert_eq!(login("as:"), Err(40029));
         assert_eq!(login(&"x".repeat(200)), Err(40029));
+    }
+
+    #[test]
+    fn a_code_lives_for_five_minutes() {
+        let (merchant, mut logins) = (fixture::keys().merchant, Logins::default());
+        let mut login = |code: &str, now| shopper_of(&merchant, &mut logins, &query(code), now);
+        assert!(login("as:小王:1@1000", 1299).is_ok());
+        assert_eq!(login("as:小王:2@1000", 1300), Err(40029));
     }
 
     #[test]

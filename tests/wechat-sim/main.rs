@@ -1,4 +1,4 @@
-//! wechat-sim stands in for WeChat's servers: the mini-program's login and Pay v3, with the real service's checks,
+//! wechat-sim stands in for WeChat's servers: the mini-program's login and server API, and Pay v3, with the real service's checks,
 //! signatures and errors. Promises a shop that what works here keeps to the documented protocol, and a test that it can
 //! be told to misbehave (`faults.rs`, `controls.rs`). State is in memory and ends with the process; credentials are
 //! files that `init` makes once.
@@ -11,10 +11,12 @@ mod keys;
 mod login;
 mod notify;
 mod pay;
+mod phone;
 mod refunds;
 mod reply;
 mod server;
 mod state;
+mod token;
 
 use std::io::Write as _;
 use std::net::SocketAddr;

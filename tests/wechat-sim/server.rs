@@ -17,7 +17,7 @@ use crate::faults::ApiFault;
 use crate::notify::pause;
 use crate::reply::{PayError, Signer, Unsigned, json_reply, signed};
 use crate::state::{Call, Shared, Sim, beijing_time, now};
-use crate::{auth, bills, controls, login, pay, refunds};
+use crate::{auth, bills, controls, login, pay, phone, refunds, token};
 
 /// Far above any honest call.
 const MAX_BODY: usize = 1024 * 1024;
@@ -25,6 +25,8 @@ const MAX_BODY: usize = 1024 * 1024;
 pub fn router(sim: Shared) -> Router {
     let shop = Router::new()
         .route("/sns/jscode2session", get(login::login))
+        .route("/cgi-bin/stable_token", post(token::stable_token))
+        .route("/wxa/business/getuserphonenumber", post(phone::get_user_phone_number))
         .route("/v3/pay/transactions/jsapi", post(pay::prepay))
         .route("/v3/pay/transactions/id/{transaction_id}", get(pay::query_by_transaction))
         .route("/v3/pay/transactions/out-trade-no/{out_trade_no}", get(pay::query_by_number))
@@ -47,6 +49,7 @@ pub fn router(sim: Shared) -> Router {
             get(controls::show_faults).post(controls::add_faults).delete(controls::clear_faults),
         )
         .route("/bills/backdate", post(bills::backdate))
+        .route("/access-token", post(controls::change_access_token))
         .route("/log", get(controls::show_log).delete(controls::clear_log));
     Router::new().nest("/sim", controls).merge(shop).with_state(sim)
 }
@@ -97,6 +100,7 @@ async fn answer(
             ApiFault::Refuse { status, code } => {
                 return Some(signed(&sim.keys, Signer::Platform, now(), refusal(*status, code)).await);
             }
+            ApiFault::Errcode { errcode } => return Some(token::refused(*errcode)),
             ApiFault::LostReply | ApiFault::ForgedSignature => {}
         }
     }

@@ -20,7 +20,9 @@ use crate::faults::Faults;
 use crate::keys::{Keys, Merchant};
 use crate::notify::Notice;
 use crate::pay::Prepay;
+use crate::phone::Phones;
 use crate::refunds::Refunds;
+use crate::token::Tokens;
 
 /// The whole simulator, shared by all handlers.
 pub type Shared = Arc<Sim>;
@@ -41,6 +43,8 @@ pub struct Books {
     pub refunds: Refunds,
     pub nonces: Nonces,
     pub logins: Logins,
+    pub tokens: Tokens,
+    pub phones: Phones,
     pub faults: Faults,
     pub bills: Files,
     pub log: Log,
@@ -133,10 +137,21 @@ impl Nonces {
     }
 }
 
+/// Codes that work once.
+#[derive(Debug, Default)]
+pub struct UsedCodes(HashSet<String>);
+
+impl UsedCodes {
+    /// Whether the code is new; it is not from now on.
+    pub fn use_code(&mut self, code: &str) -> bool {
+        self.0.insert(code.to_owned())
+    }
+}
+
 /// Codes that were used, and when each shopper logged in of late.
 #[derive(Debug, Default)]
 pub struct Logins {
-    used_codes: HashSet<String>,
+    pub used_codes: UsedCodes,
     recent: HashMap<String, VecDeque<i64>>,
 }
 
@@ -144,11 +159,6 @@ pub struct Logins {
 const LOGINS_A_MINUTE: usize = 100;
 
 impl Logins {
-    /// Whether the code is new; it is not from now on.
-    pub fn use_code(&mut self, code: &str) -> bool {
-        self.used_codes.insert(code.to_owned())
-    }
-
     /// Whether the shopper may log in once more in this minute; counts it if so.
     pub fn within_quota(&mut self, openid: &str, now: i64) -> bool {
         let recent = self.recent.entry(openid.to_owned()).or_default();
