@@ -296,6 +296,9 @@ pub struct OutboxConfig {
     first_retry_ms: u32,
     longest_retry_ms: u32,
     resend_after_ms: u32,
+    calls: usize,
+    call_lease_ms: u32,
+    away_retry_ms: u32,
 }
 
 impl OutboxConfig {
@@ -315,6 +318,21 @@ impl OutboxConfig {
     /// How long an event that was sent may take before it counts as lost.
     pub fn resend_after(&self) -> Duration {
         Duration::from_millis(self.resend_after_ms.into())
+    }
+
+    /// Calls of one consumer under way at a time, at least one.
+    pub fn calls(&self) -> usize {
+        self.calls.max(1)
+    }
+
+    /// How long a worker has a delivery that it calls for to itself; the call may take half of it.
+    pub fn call_lease(&self) -> Duration {
+        Duration::from_millis(self.call_lease_ms.into())
+    }
+
+    /// Between two calls for an event while the other side is away.
+    pub fn away_retry(&self) -> Duration {
+        Duration::from_millis(self.away_retry_ms.into())
     }
 }
 
@@ -455,6 +473,11 @@ impl Config {
             "refunds.first_retry_ms must be at least 10, and refunds.longest_retry_ms no less"
         );
         ensure!(self.refunds.lease_ms >= 100, "refunds.lease_ms must be at least 100");
+        ensure!(
+            u64::from(self.outbox.call_lease_ms) >= 3 * self.wechat.timeout_ms,
+            "outbox.call_lease_ms must be at least three times wechat.timeout_ms"
+        );
+        ensure!(self.outbox.away_retry_ms >= 10, "outbox.away_retry_ms must be at least 10");
         ensure!(self.freight.flat_fen >= 0 && self.freight.free_from_fen >= 0, "freight cannot be negative");
         if self.environment != Environment::Development {
             self.check_for_public_use()?;

@@ -33,6 +33,8 @@ pub enum Point {
     RefundAfterCall,
     /// An order is refunded for good; the gate does not have its goods back yet.
     AfterRefundCommit,
+    /// A consumer's call was made; nothing of it is written.
+    OutboxAfterCall,
 }
 
 /// Ends the process here if that was asked for.
@@ -84,7 +86,7 @@ mod armed {
     }
 
     impl Point {
-        const ALL: [Point; 13] = [
+        const ALL: [Point; 14] = [
             Point::AfterGate,
             Point::InBatch,
             Point::AfterCommit,
@@ -98,6 +100,7 @@ mod armed {
             Point::RefundBeforeCall,
             Point::RefundAfterCall,
             Point::AfterRefundCommit,
+            Point::OutboxAfterCall,
         ];
 
         /// What tests call it.
@@ -116,6 +119,7 @@ mod armed {
                 Point::RefundBeforeCall => "refund_before_call",
                 Point::RefundAfterCall => "refund_after_call",
                 Point::AfterRefundCommit => "after_refund_commit",
+                Point::OutboxAfterCall => "outbox_after_call",
             }
         }
     }

@@ -463,6 +463,8 @@ async fn orders_from_before_the_outbox_are_in_its_books() {
     ] {
         shop.change(statement, 5).await;
     }
+    // What changed these tables later comes with them.
+    shop.change("DELETE FROM _sqlx_migrations WHERE version = ", 11).await;
     let (is_migrated, said) = shop.command(&["migrate"]).await;
     assert!(is_migrated, "{said}");
     is_clean(&shop).await;

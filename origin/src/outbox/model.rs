@@ -1,11 +1,15 @@
 //! Events, those who consume them, and how long a failed attempt waits for the next.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use farmgate_shared::ids::OrderId;
 use futures_core::future::BoxFuture;
 use sqlx::MySqlConnection;
 use time::OffsetDateTime;
+
+use crate::app::App;
 
 /// What happened to an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,13 +100,81 @@ pub enum Failure {
 /// roll-back and must call nothing but MySQL.
 pub type Apply = for<'c> fn(&'c mut MySqlConnection, &'c [Event]) -> BoxFuture<'c, Result<(), Failure>>;
 
+/// A consumer's call of somebody outside MySQL for one event, outside any transaction. It is made again when nobody can
+/// tell whether it was made: calling twice must do no harm.
+pub type Call = for<'a> fn(&'a App, &'a Event) -> BoxFuture<'a, Result<Done, CallFailure>>;
+
+/// What is left to write when a call is over, in the transaction that ends the delivery. It may be run again after a
+/// roll-back and must call nothing but MySQL.
+pub type Write =
+    Arc<dyn for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<(), sqlx::Error>> + Send + Sync>;
+
+/// A call that is over: what was wanted has happened, or turned out not to be wanted.
+pub enum Done {
+    Nothing,
+    Write(Write),
+}
+
+impl Done {
+    /// Over, and this is to be written.
+    pub fn and(
+        write: impl for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<(), sqlx::Error>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Done {
+        Done::Write(Arc::new(write))
+    }
+}
+
+impl fmt::Debug for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Done::Nothing => "Nothing",
+            Done::Write(_) => "Write",
+        })
+    }
+}
+
+/// Why a call is not over.
+#[derive(Debug, thiserror::Error)]
+pub enum CallFailure {
+    /// Calling again cannot help: it becomes a dead letter at once.
+    #[error("{0}")]
+    Permanent(String),
+    /// This event failed. It is tried again, later and later, the first time after `wait` at least.
+    #[error("{reason}")]
+    Transient { reason: String, wait: Duration },
+    /// The other side is away or busy, which is no failure of the event: it waits until the other side is back.
+    #[error("{0}")]
+    Away(String),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+impl CallFailure {
+    /// This event failed, and nobody says when to try again.
+    pub fn transient(reason: impl Into<String>) -> CallFailure {
+        CallFailure::Transient { reason: reason.into(), wait: Duration::ZERO }
+    }
+}
+
+/// What a consumer does.
+#[derive(Clone, Copy, Debug)]
+pub enum Effect {
+    /// It writes to MySQL and to nothing else: happens once.
+    Books(Apply),
+    /// It calls somebody: happens at least once, and hardly ever twice.
+    Call(Call),
+}
+
 /// One who wants to know.
 #[derive(Debug)]
 pub struct Consumer {
     /// Its name in the database and in Redis: letters, digits and `_`, at most 32; never changed.
     pub name: &'static str,
     pub wants: &'static [EventKind],
-    pub apply: Apply,
+    pub effect: Effect,
 }
 
 /// How failed attempts are repeated.
@@ -116,6 +188,11 @@ pub struct Retries {
 }
 
 impl Retries {
+    /// The same, with a first wait of at least this long.
+    pub fn from_wait(self, wait: Duration) -> Retries {
+        Retries { first: self.first.max(wait), longest: self.longest.max(wait), ..self }
+    }
+
     /// How long event `id` waits after its `failed`-th failure; `None` when that was its last attempt. The wait is the
     /// doubled one less up to half of it, a different part for each event, so that events which failed together do not
     /// all come back together.

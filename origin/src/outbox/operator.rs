@@ -57,7 +57,11 @@ async fn status(pool: &MySqlPool) -> anyhow::Result<String> {
     if let Some(seconds) = totals.oldest_seconds {
         write!(text, "  the oldest for {seconds} s")?;
     }
-    writeln!(text, "\nin delivery   {:>8}  {} of them failed before", totals.open, totals.failing)?;
+    write!(text, "\nin delivery   {:>8}  {} of them failed before", totals.open, totals.failing)?;
+    if totals.waiting > 0 {
+        write!(text, ", {} wait for somebody who is away", totals.waiting)?;
+    }
+    text.push('\n');
     writeln!(text, "dead letters  {:>8}", totals.dead)?;
     Ok(text)
 }

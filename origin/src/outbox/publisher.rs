@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use super::consumers::CONSUMERS;
+use super::model::Effect;
 use super::store::{self, Delivery};
 use super::stream;
 use crate::app::App;
@@ -20,6 +21,8 @@ use crate::db::TransactionError;
 const BATCH: u32 = 256;
 /// Most entries of a stream; what a slow consumer has no room for waits in MySQL.
 const WINDOW: usize = 5_000;
+/// The same for a consumer that makes calls, which take their time: what lies in a stream for long is sent again.
+const CALL_WINDOW: usize = 512;
 /// Between two looks while MySQL or Redis is away.
 const AWAY: Duration = Duration::from_secs(1);
 
@@ -58,7 +61,12 @@ async fn round(app: &App) -> anyhow::Result<bool> {
     }
     // Also tells whether Redis is there at all: without it, everything stays in MySQL as it is.
     let lengths = stream::lengths(&app.redis, &names).await?;
-    let rooms: Vec<usize> = lengths.into_iter().map(|length| WINDOW.saturating_sub(length)).collect();
+    let windows = CONSUMERS.iter().map(|consumer| match consumer.effect {
+        Effect::Books(_) => WINDOW,
+        Effect::Call(_) => CALL_WINDOW,
+    });
+    let rooms: Vec<usize> =
+        windows.zip(lengths).map(|(window, length)| window.saturating_sub(length)).collect();
     let mut is_more = waiting.is_new && hand_out(app, &rooms).await?;
     if !waiting.is_due {
         return Ok(is_more);

@@ -228,6 +228,66 @@ pub async fn fail(
     Ok(done.rows_affected() == 1)
 }
 
+/// A worker's right to call for a delivery.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    pub consumer: &'static str,
+    pub event: i64,
+    /// Until then nobody else calls. In whole milliseconds: it also tells this claim from another.
+    pub until: OffsetDateTime,
+}
+
+/// Claims a delivery, which is sent again if the claim runs out. False when it is ended or dead, was put off, or is somebody
+/// else's.
+pub async fn claim(pool: &MySqlPool, claim: &Claim, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE outbox_deliveries SET held_until = ?, due_at = ? WHERE event_id = ? AND consumer = ? \
+         AND died_at IS NULL AND (held_until IS NULL OR held_until <= ?)",
+    )
+    .bind(claim.until)
+    .bind(claim.until)
+    .bind(claim.event)
+    .bind(claim.consumer)
+    .bind(now)
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// What becomes of a delivery whose call is not over.
+#[derive(Clone, Copy, Debug)]
+pub struct PutOff<'a> {
+    /// Whether this was a failure of the event.
+    pub failed: bool,
+    pub error: &'a str,
+    /// Nobody calls before; without it, it is dead.
+    pub until: Option<OffsetDateTime>,
+}
+
+/// Gives a claim back. False when it had run out and another worker took it.
+pub async fn put_off(
+    pool: &MySqlPool,
+    claim: &Claim,
+    put_off: &PutOff<'_>,
+    now: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE outbox_deliveries SET attempts = attempts + ?, last_error = ?, held_until = ?, due_at = ?, died_at = ? \
+         WHERE event_id = ? AND consumer = ? AND held_until = ? AND died_at IS NULL",
+    )
+    .bind(u8::from(put_off.failed))
+    .bind(put_off.error.chars().take(ERROR_CHARS).collect::<String>())
+    .bind(put_off.until)
+    .bind(put_off.until)
+    .bind(put_off.until.is_none().then_some(now))
+    .bind(claim.event)
+    .bind(claim.consumer)
+    .bind(claim.until)
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// Deletes events that were published before a moment and have no delivery left.
 pub async fn forget(pool: &MySqlPool, before: OffsetDateTime, most: u32) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(
@@ -251,16 +311,19 @@ pub struct Totals {
     pub open: i64,
     /// Of the open ones.
     pub failing: i64,
+    /// Of the open ones: those that never failed and wait for somebody who is away.
+    pub waiting: i64,
     pub dead: i64,
 }
 
 pub async fn totals(pool: &MySqlPool) -> Result<Totals, sqlx::Error> {
     sqlx::query_as(
-        "SELECT u.unpublished, u.oldest_seconds, d.open, d.failing, d.dead FROM \
+        "SELECT u.unpublished, u.oldest_seconds, d.open, d.failing, d.waiting, d.dead FROM \
          (SELECT COUNT(*) AS unpublished, TIMESTAMPDIFF(SECOND, MIN(created_at), UTC_TIMESTAMP(3)) AS oldest_seconds \
           FROM outbox WHERE published_at IS NULL) u, \
          (SELECT CAST(COALESCE(SUM(died_at IS NULL), 0) AS SIGNED) AS open, \
           CAST(COALESCE(SUM(died_at IS NULL AND attempts > 0), 0) AS SIGNED) AS failing, \
+          CAST(COALESCE(SUM(died_at IS NULL AND attempts = 0 AND last_error IS NOT NULL), 0) AS SIGNED) AS waiting, \
           CAST(COALESCE(SUM(died_at IS NOT NULL), 0) AS SIGNED) AS dead FROM outbox_deliveries) d",
     )
     .fetch_one(pool)

@@ -10,9 +10,10 @@ use futures_core::future::BoxFuture;
 use sqlx::MySqlConnection;
 
 use crate::orders;
-use crate::outbox::model::{Consumer, Event, EventKind, Failure};
+use crate::outbox::model::{Consumer, Effect, Event, EventKind, Failure};
 
-pub const CONSUMER: Consumer = Consumer { name: "product_sales", wants: &[EventKind::OrderPaid], apply };
+pub const CONSUMER: Consumer =
+    Consumer { name: "product_sales", wants: &[EventKind::OrderPaid], effect: Effect::Books(apply) };
 
 /// What is added to a product's row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

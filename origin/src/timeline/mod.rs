@@ -7,7 +7,7 @@ use farmgate_shared::ids::OrderNo;
 use futures_core::future::BoxFuture;
 use sqlx::{MySqlConnection, MySqlPool};
 
-use crate::outbox::model::{Consumer, Event, EventKind, Failure};
+use crate::outbox::model::{Consumer, Effect, Event, EventKind, Failure};
 
 pub use store::Entry;
 
@@ -24,7 +24,8 @@ const WANTS: [EventKind; 9] = [
     EventKind::OrderRefunded,
 ];
 
-pub const CONSUMER: Consumer = Consumer { name: "order_timeline", wants: &WANTS, apply };
+pub const CONSUMER: Consumer =
+    Consumer { name: "order_timeline", wants: &WANTS, effect: Effect::Books(apply) };
 
 fn apply<'c>(connection: &'c mut MySqlConnection, events: &'c [Event]) -> BoxFuture<'c, Result<(), Failure>> {
     Box::pin(async move { Ok(store::insert(connection, events).await?) })
