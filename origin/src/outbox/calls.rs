@@ -146,7 +146,7 @@ impl Line {
             Ok(Err(panic)) => Err(CallFailure::transient(panic.to_string())),
             Err(_) => {
                 task.abort();
-                Err(CallFailure::Away(format!("no answer within {} s", longest.as_secs())))
+                Err(CallFailure::away(format!("no answer within {} s", longest.as_secs())))
             }
         };
         result.map_err(|failure| (failure, Some(happened_at)))
@@ -180,7 +180,7 @@ impl Line {
             }
             Err((failure, happened_at)) => {
                 self.put_off(claim, failure, *happened_at).await?;
-                Ok(if matches!(failure, CallFailure::Away(_)) { Answer::Away } else { Answer::There })
+                Ok(if matches!(failure, CallFailure::Away { .. }) { Answer::Away } else { Answer::There })
             }
         }
     }
@@ -260,15 +260,16 @@ impl Schedule {
         let failed = before.saturating_add(1);
         let wait = match failure {
             CallFailure::Permanent(_) => None,
-            CallFailure::Away(_) if is_young => {
-                let waits = Retries { attempts: u32::MAX, first: self.away, longest: self.away };
+            CallFailure::Away { wait, .. } if is_young => {
+                let wait = self.away.max(*wait);
+                let waits = Retries { attempts: u32::MAX, first: wait, longest: wait };
                 return Next { is_counted: false, wait: waits.wait(1, id) };
             }
             CallFailure::Database(error) if is_away(error) => {
                 return Next { is_counted: false, wait: Some(self.retries.first) };
             }
             CallFailure::Transient { wait, .. } => self.retries.from_wait(*wait).wait(failed, id),
-            CallFailure::Away(_) => self.retries.from_wait(self.away).wait(failed, id),
+            CallFailure::Away { wait, .. } => self.retries.from_wait(self.away.max(*wait)).wait(failed, id),
             CallFailure::Database(_) => self.retries.wait(failed, id),
         };
         Next { is_counted: true, wait }
@@ -293,7 +294,7 @@ mod tests {
 
     #[test]
     fn whoever_is_away_is_waited_for_and_nothing_is_counted() {
-        let away = CallFailure::Away("closed for the night".into());
+        let away = CallFailure::away("closed for the night");
         for before in [0, 2, 1000] {
             let next = SCHEDULE.next(&away, true, before, 7);
             let wait = next.wait.unwrap();
@@ -308,7 +309,7 @@ mod tests {
 
     #[test]
     fn after_a_week_nobody_answering_is_a_failure_like_another() {
-        let away = CallFailure::Away("gone for good".into());
+        let away = CallFailure::away("gone for good");
         let first = SCHEDULE.next(&away, false, 0, 7);
         assert!(first.is_counted && first.wait.unwrap() >= Duration::from_secs(15), "{first:?}");
         assert_eq!(SCHEDULE.next(&away, false, 2, 7), Next { is_counted: true, wait: None });

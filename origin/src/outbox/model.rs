@@ -10,6 +10,8 @@ use sqlx::MySqlConnection;
 use time::OffsetDateTime;
 
 use crate::app::App;
+use crate::config::Config;
+use crate::wechat::mini::{MiniError, Retry};
 
 /// What happened to an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,9 +147,10 @@ pub enum CallFailure {
     /// This event failed. It is tried again, later and later, the first time after `wait` at least.
     #[error("{reason}")]
     Transient { reason: String, wait: Duration },
-    /// The other side is away or busy, which is no failure of the event: it waits until the other side is back.
-    #[error("{0}")]
-    Away(String),
+    /// The other side is away or busy, which is no failure of the event: it waits until the other side is back, for `wait`
+    /// at least.
+    #[error("{reason}")]
+    Away { reason: String, wait: Duration },
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -156,6 +159,24 @@ impl CallFailure {
     /// This event failed, and nobody says when to try again.
     pub fn transient(reason: impl Into<String>) -> CallFailure {
         CallFailure::Transient { reason: reason.into(), wait: Duration::ZERO }
+    }
+
+    /// Nobody is there, and nobody says for how long.
+    pub fn away(reason: impl Into<String>) -> CallFailure {
+        CallFailure::Away { reason: reason.into(), wait: Duration::ZERO }
+    }
+}
+
+/// What a call of the mini-program's API that failed is to an event; a consumer looks first at the codes that mean something
+/// of its own.
+impl From<MiniError> for CallFailure {
+    fn from(error: MiniError) -> CallFailure {
+        let reason = error.to_string();
+        match error.retry() {
+            Retry::Never => CallFailure::Permanent(reason),
+            Retry::Soon => CallFailure::away(reason),
+            Retry::After(wait) => CallFailure::Away { reason, wait },
+        }
     }
 }
 
@@ -174,8 +195,13 @@ pub struct Consumer {
     /// Its name in the database and in Redis: letters, digits and `_`, at most 32; never changed.
     pub name: &'static str,
     pub wants: &'static [EventKind],
+    /// Whether the shop uses it; what happens while it does not is never handed to it. [`ALWAYS`] for most.
+    pub is_on: fn(&Config) -> bool,
     pub effect: Effect,
 }
+
+/// The shop cannot do without this consumer.
+pub const ALWAYS: fn(&Config) -> bool = |_| true;
 
 /// How failed attempts are repeated.
 #[derive(Clone, Copy, Debug)]

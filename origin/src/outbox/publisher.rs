@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use super::consumers::CONSUMERS;
-use super::model::Effect;
+use super::model::{Consumer, Effect};
 use super::store::{self, Delivery};
 use super::stream;
 use crate::app::App;
@@ -87,11 +87,13 @@ async fn hand_out(app: &App, rooms: &[usize]) -> anyhow::Result<bool> {
     let batch = usize::try_from(BATCH)?;
     let due: Vec<OffsetDateTime> =
         rooms.iter().map(|room| if *room >= batch { sent_due } else { now }).collect();
+    let getting: Vec<(&'static Consumer, OffsetDateTime)> =
+        CONSUMERS.iter().zip(due).filter(|(consumer, _)| (consumer.is_on)(&app.config)).collect();
     let (deliveries, is_more) = app
         .db
         .transaction("hand_out_events", move |connection| {
-            let due = due.clone();
-            Box::pin(async move { write_deliveries(connection, &due, now).await })
+            let getting = getting.clone();
+            Box::pin(async move { write_deliveries(connection, &getting, now).await })
         })
         .await
         .map_err(TransactionError::<sqlx::Error>::flatten)?;
@@ -113,7 +115,7 @@ async fn hand_out(app: &App, rooms: &[usize]) -> anyhow::Result<bool> {
 /// The deliveries that were written, and whether there may be more events.
 async fn write_deliveries(
     connection: &mut MySqlConnection,
-    due: &[OffsetDateTime],
+    getting: &[(&'static Consumer, OffsetDateTime)],
     now: OffsetDateTime,
 ) -> Result<(Vec<Delivery>, bool), sqlx::Error> {
     let events = store::lock_unpublished(connection, BATCH).await?;
@@ -122,7 +124,7 @@ async fn write_deliveries(
     }
     let mut deliveries = Vec::with_capacity(events.len() * CONSUMERS.len());
     for (event, kind) in &events {
-        let wanting = CONSUMERS.iter().zip(due).filter(|(consumer, _)| consumer.wants.contains(kind));
+        let wanting = getting.iter().filter(|(consumer, _)| consumer.wants.contains(kind));
         deliveries.extend(wanting.map(|(consumer, due_at)| Delivery {
             event: *event,
             consumer: consumer.name,

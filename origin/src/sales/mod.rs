@@ -10,10 +10,14 @@ use futures_core::future::BoxFuture;
 use sqlx::MySqlConnection;
 
 use crate::orders;
-use crate::outbox::model::{Consumer, Effect, Event, EventKind, Failure};
+use crate::outbox::model::{ALWAYS, Consumer, Effect, Event, EventKind, Failure};
 
-pub const CONSUMER: Consumer =
-    Consumer { name: "product_sales", wants: &[EventKind::OrderPaid], effect: Effect::Books(apply) };
+pub const CONSUMER: Consumer = Consumer {
+    name: "product_sales",
+    wants: &[EventKind::OrderPaid],
+    is_on: ALWAYS,
+    effect: Effect::Books(apply),
+};
 
 /// What is added to a product's row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

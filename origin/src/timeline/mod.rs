@@ -7,7 +7,7 @@ use farmgate_shared::ids::OrderNo;
 use futures_core::future::BoxFuture;
 use sqlx::{MySqlConnection, MySqlPool};
 
-use crate::outbox::model::{Consumer, Effect, Event, EventKind, Failure};
+use crate::outbox::model::{ALWAYS, Consumer, Effect, Event, EventKind, Failure};
 
 pub use store::Entry;
 
@@ -25,7 +25,7 @@ const WANTS: [EventKind; 9] = [
 ];
 
 pub const CONSUMER: Consumer =
-    Consumer { name: "order_timeline", wants: &WANTS, effect: Effect::Books(apply) };
+    Consumer { name: "order_timeline", wants: &WANTS, is_on: ALWAYS, effect: Effect::Books(apply) };
 
 fn apply<'c>(connection: &'c mut MySqlConnection, events: &'c [Event]) -> BoxFuture<'c, Result<(), Failure>> {
     Box::pin(async move { Ok(store::insert(connection, events).await?) })
