@@ -25,7 +25,7 @@ pub enum Route {
 pub enum Forward {
     /// The way to a token.
     Login,
-    /// Nobody's: the public keys.
+    /// Nobody's: the public keys, and which messages a phone may ask for.
     Public,
     /// Pictures: nobody's, and the client may hold its own copies.
     Static,
@@ -78,6 +78,7 @@ fn find(path: &str) -> Option<(Kind<'_>, &'static str)> {
         ["api", "payments", "wechat", "notify" | "refund-notify"] => {
             (Kind::Forward(Forward::Callback), WRITE)
         }
+        ["api", "messages", "templates"] => (Kind::Forward(Forward::Public), READ),
         ["api", first, ..] if !first.is_empty() => (Kind::Forward(Forward::Member), ANY),
         ["static", _, ..] => (Kind::Forward(Forward::Static), READ),
         [".well-known", "jwks.json"] => (Kind::Forward(Forward::Public), READ),
@@ -168,6 +169,7 @@ mod tests {
     fn what_needs_no_token_is_listed_and_the_rest_of_the_api_needs_one() {
         assert_eq!(forward("POST", "/api/user/login"), Some(Forward::Login));
         assert_eq!(forward("GET", "/.well-known/jwks.json"), Some(Forward::Public));
+        assert_eq!(forward("GET", "/api/messages/templates"), Some(Forward::Public));
         assert_eq!(forward("GET", "/static/demo/1f34e.webp"), Some(Forward::Static));
         for path in ["/api/payments/wechat/notify", "/api/payments/wechat/refund-notify"] {
             assert_eq!(forward("POST", path), Some(Forward::Callback));

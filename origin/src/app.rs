@@ -12,6 +12,7 @@ use crate::db::Db;
 use crate::db::seal::Seal;
 use crate::http::edge_signature::EdgeGuard;
 use crate::limits::Limits;
+use crate::messages::model::Messages;
 use crate::orders::model::OrderNumbers;
 use crate::orders::turns::Turns;
 use crate::orders::writer::Writer;
@@ -43,6 +44,7 @@ pub struct App {
     pub mini: MiniProgram,
     pub pay: PayClient,
     pub notify: NotifyOpener,
+    pub messages: Messages,
     pub reads: Reads,
     pub sold_out: SoldOut,
     pub buyers: Buyers,
@@ -102,6 +104,7 @@ impl App {
             wechat_login: WechatLogin::new(&config.wechat)?,
             pay: PayClient::new(&config.pay, &config.wechat.appid, &config.orders.description)?,
             notify: NotifyOpener::new(config.pay.api_v3_key.expose_secret())?,
+            messages: Messages::new(&config.messages)?,
             reads: Reads::new(&db),
             sold_out: SoldOut::default(),
             buyers: Buyers::default(),

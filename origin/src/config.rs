@@ -38,6 +38,8 @@ pub struct Config {
     pub pay: PayConfig,
     pub bills: BillsConfig,
     pub orders: OrdersConfig,
+    pub shipping: ShippingConfig,
+    pub messages: MessagesConfig,
     pub freight: FreightConfig,
     pub catalog: CatalogConfig,
     pub worker: WorkerConfig,
@@ -236,6 +238,43 @@ pub struct OrdersConfig {
     pub pay_window_seconds: u32,
     pub complete_after_seconds: u32,
     pub description: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShippingConfig {
+    /// Whether WeChat is told of shipments.
+    pub upload: bool,
+    unknown_retry_ms: u32,
+}
+
+impl ShippingConfig {
+    /// Time after which a payment that WeChat's shipping service does not know yet is asked for again.
+    pub fn unknown_retry(&self) -> Duration {
+        Duration::from_millis(self.unknown_retry_ms.into())
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MessagesConfig {
+    pub page: String,
+    pub state: String,
+    pub paid_template: String,
+    pub paid_fields: String,
+    pub shipped_template: String,
+    pub shipped_fields: String,
+    pub refunded_template: String,
+    pub refunded_fields: String,
+}
+
+impl MessagesConfig {
+    /// Whether any message is sent.
+    pub fn is_on(&self) -> bool {
+        [&self.paid_template, &self.shipped_template, &self.refunded_template]
+            .iter()
+            .any(|id| !id.trim().is_empty())
+    }
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

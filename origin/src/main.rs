@@ -18,6 +18,7 @@ mod jobs;
 mod keygen;
 mod limits;
 mod metrics;
+mod messages;
 mod notifications;
 mod orders;
 mod outbox;
@@ -30,6 +31,7 @@ mod router;
 mod sales;
 mod seed;
 mod serve;
+mod shipments;
 mod stock;
 mod timeline;
 mod users;
@@ -53,6 +55,7 @@ use crate::outbox::operator::OutboxCommand;
 use crate::payments::operator::PaymentsCommand;
 use crate::refunds::operator::RefundCommand;
 use crate::rotate::RotateStep;
+use crate::shipments::operator::OrderCommand;
 
 /// An order makes some hundred small allocations, which the C library's allocator serves at twice the price.
 #[global_allocator]
@@ -92,6 +95,11 @@ enum Command {
     Bills {
         #[command(subcommand)]
         command: BillsCommand,
+    },
+    /// Ships an order, or lists those that are to be shipped.
+    Order {
+        #[command(subcommand)]
+        command: OrderCommand,
     },
     /// Shows what waits in the outbox and what failed there, and puts dead letters back.
     Outbox {
@@ -165,6 +173,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Reconcile { bill: Some(day), .. } => reconcile_bill(config, day).await,
             Command::Reconcile { repair, bill: None } => reconcile(config, repair).await,
             Command::Bills { command } => show_bills(&config, &command).await,
+            Command::Order { command } => see_to_orders(config, &command).await,
             Command::Outbox { command } => show_outbox(&config, &command).await,
             Command::Payments { command } => ask_about_payments(config, command).await,
             Command::Refund { command } => refund(&config, &command).await,
@@ -215,6 +224,14 @@ async fn reconcile(config: Config, repair: bool) -> anyhow::Result<()> {
 async fn reconcile_bill(config: Config, day: BillDay) -> anyhow::Result<()> {
     let app = App::new(config)?;
     bills::operator::reconcile(&app, day).await?;
+    app.db.close().await;
+    Ok(())
+}
+
+async fn see_to_orders(config: Config, command: &OrderCommand) -> anyhow::Result<()> {
+    let app = App::new(config)?;
+    let text = shipments::operator::run(&app, command).await?;
+    print!("{text}");
     app.db.close().await;
     Ok(())
 }

@@ -18,7 +18,9 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::http::{edge_signature, replies};
-use crate::{addresses, catalog, coupons, notifications, orders, payments, pictures, users};
+use crate::{
+    addresses, catalog, coupons, messages, notifications, orders, payments, pictures, shipments, users,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -46,6 +48,8 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(orders::router())
         .merge(payments::router())
         .merge(notifications::router())
+        .merge(shipments::router())
+        .merge(messages::router())
 }
 
 /// The OpenAPI document of the routes below. The limits stand before all of them, so they are added here once.

@@ -2,16 +2,14 @@
 
 use farmgate_tests::{LONG, Problem, Shop, ShopPlan, Shopper, Value, eventually, json};
 
-/// The order leaves the farm. The console that does this for a shopkeeper is not there yet.
+/// The order left the farm so many seconds ago.
 async fn ship(shop: &Shop, order: &Value, seconds_ago: &'static str) {
-    sqlx::query(sqlx::AssertSqlSafe(format!(
-        "UPDATE orders SET status = 2, shipped_at = UTC_TIMESTAMP(3) - INTERVAL {seconds_ago} SECOND \
-         WHERE id = ? AND status = 1"
-    )))
-    .bind(order["order_id"].as_i64())
-    .execute(&shop.db)
-    .await
-    .unwrap();
+    shop.ship(order, &["--pick-up"]).await;
+    shop.script(&format!(
+        "UPDATE orders SET shipped_at = shipped_at - INTERVAL {seconds_ago} SECOND WHERE id = {}",
+        order["order_id"]
+    ))
+    .await;
 }
 
 async fn bought(shop: &Shop, shopper: &Shopper) -> (Value, String) {

@@ -121,7 +121,7 @@ async fn every_change_of_state_is_in_the_timeline_and_a_sale_is_counted() {
         (sales(&shop, product).await == (2, 1)).then_some(())
     })
     .await;
-    shop.change("UPDATE orders SET status = 2, shipped_at = UTC_TIMESTAMP(3) WHERE status = ", 1).await;
+    shop.ship(&completed, &["--express", "ZTO", "--tracking", "78001"]).await;
     shopper.api.post(&format!("/api/orders/{}/confirm", completed["order_id"]), &json!({})).await.data();
 
     let cancelled = shopper.order(product, 1).await;
@@ -139,7 +139,7 @@ async fn every_change_of_state_is_in_the_timeline_and_a_sale_is_counted() {
 
     all_is_delivered(&shop).await;
     for (order, life) in [
-        (&completed, &["order_placed", "order_paid", "order_completed"][..]),
+        (&completed, &["order_placed", "order_paid", "order_shipped", "order_completed"][..]),
         (&cancelled, &["order_placed", "order_cancelled"]),
         (&late, &["order_placed", "order_cancelled", "paid_too_late", "refund_started", "refund_paid"]),
     ] {

@@ -13,7 +13,7 @@ pub struct Stock {
 }
 
 /// Each rule of the design with the query that finds its breaches.
-const RULES: [(&str, &str); 13] = [
+const RULES: [(&str, &str); 14] = [
     (
         "I1: available + held + sold = total, none of them negative",
         "SELECT sku_id FROM stock
@@ -113,6 +113,18 @@ const RULES: [(&str, &str); 13] = [
             OR e.too_late <> (o.status = 4 AND COALESCE(p.status, 0) = 1)
             OR e.started <> COALESCE(r.started, 0) OR e.paid_back <> COALESCE(r.paid_back, 0)
             OR e.closed <> COALESCE(r.closed, 0) OR e.refunded <> (o.status = 6)",
+    ),
+    (
+        "I3: what went out has its shipment and its event",
+        "SELECT o.id FROM orders o
+         LEFT JOIN (SELECT order_id, SUM(kind = 'order_shipped') AS shipped, SUM(kind = 'order_reshipped') AS anew
+                    FROM outbox GROUP BY order_id) e ON e.order_id = o.id
+         LEFT JOIN (SELECT order_id, SUM(round = 1) AS firsts, SUM(round = 2) AS seconds
+                    FROM shipments GROUP BY order_id) s ON s.order_id = o.id
+         WHERE COALESCE(e.shipped, 0) <> (o.shipped_at IS NOT NULL)
+            OR COALESCE(s.firsts, 0) <> (o.shipped_at IS NOT NULL)
+            OR COALESCE(s.seconds, 0) <> COALESCE(e.anew, 0) OR (o.status = 2 AND o.shipped_at IS NULL)
+            OR (o.status IN (0, 1, 4) AND o.shipped_at IS NOT NULL)",
     ),
     (
         "each delivered sale was counted once, no other was",

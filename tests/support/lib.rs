@@ -25,6 +25,7 @@ mod refunds;
 mod reply;
 mod schema;
 mod servers;
+mod shipping;
 mod shop;
 mod shopper;
 mod tap;

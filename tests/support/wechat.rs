@@ -97,6 +97,13 @@ impl Wechat {
         self.control("/sim/bills/backdate", body).await;
     }
 
+    /// What a control shows.
+    pub(crate) async fn look(&self, path: &str) -> Value {
+        let reply = self.caller.get(path).await;
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+        reply.json()
+    }
+
     pub(crate) async fn control(&self, path: &str, body: Value) -> Value {
         let reply = self.caller.post(path, &body).await;
         assert_eq!(reply.status, 200, "{path} {body}: {}", reply.text());

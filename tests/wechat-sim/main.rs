@@ -9,12 +9,14 @@ mod controls;
 mod faults;
 mod keys;
 mod login;
+mod messages;
 mod notify;
 mod pay;
 mod phone;
 mod refunds;
 mod reply;
 mod server;
+mod shipping;
 mod state;
 mod token;
 

@@ -17,7 +17,7 @@ use crate::faults::ApiFault;
 use crate::notify::pause;
 use crate::reply::{PayError, Signer, Unsigned, json_reply, signed};
 use crate::state::{Call, Shared, Sim, beijing_time, now};
-use crate::{auth, bills, controls, login, pay, phone, refunds, token};
+use crate::{auth, bills, controls, login, messages, pay, phone, refunds, shipping, token};
 
 /// Far above any honest call.
 const MAX_BODY: usize = 1024 * 1024;
@@ -27,6 +27,8 @@ pub fn router(sim: Shared) -> Router {
         .route("/sns/jscode2session", get(login::login))
         .route("/cgi-bin/stable_token", post(token::stable_token))
         .route("/wxa/business/getuserphonenumber", post(phone::get_user_phone_number))
+        .route("/wxa/sec/order/upload_shipping_info", post(shipping::upload_shipping_info))
+        .route("/cgi-bin/message/subscribe/send", post(messages::send))
         .route("/v3/pay/transactions/jsapi", post(pay::prepay))
         .route("/v3/pay/transactions/id/{transaction_id}", get(pay::query_by_transaction))
         .route("/v3/pay/transactions/out-trade-no/{out_trade_no}", get(pay::query_by_number))
@@ -50,6 +52,10 @@ pub fn router(sim: Shared) -> Router {
         )
         .route("/bills/backdate", post(bills::backdate))
         .route("/access-token", post(controls::change_access_token))
+        .route("/shipments", get(shipping::show_shipment))
+        .route("/templates", post(messages::add_template))
+        .route("/subscriptions", post(messages::set_consent))
+        .route("/messages", get(messages::show_sent))
         .route("/log", get(controls::show_log).delete(controls::clear_log));
     Router::new().nest("/sim", controls).merge(shop).with_state(sim)
 }

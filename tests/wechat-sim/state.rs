@@ -18,10 +18,12 @@ use crate::auth::MAX_SKEW_SECONDS;
 use crate::bills::Files;
 use crate::faults::Faults;
 use crate::keys::{Keys, Merchant};
+use crate::messages::Messages;
 use crate::notify::Notice;
 use crate::pay::Prepay;
 use crate::phone::Phones;
 use crate::refunds::Refunds;
+use crate::shipping::Shipments;
 use crate::token::Tokens;
 
 /// The whole simulator, shared by all handlers.
@@ -44,6 +46,8 @@ pub struct Books {
     pub nonces: Nonces,
     pub logins: Logins,
     pub tokens: Tokens,
+    pub shipments: Shipments,
+    pub messages: Messages,
     pub phones: Phones,
     pub faults: Faults,
     pub bills: Files,

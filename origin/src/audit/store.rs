@@ -15,7 +15,7 @@ pub struct Rule {
 const MOST: u32 = 20;
 
 /// In the order of DESIGN 6. I4 is about Redis and stands in the service.
-pub const RULES: [Rule; 16] = [
+pub const RULES: [Rule; 17] = [
     Rule {
         name: "I1",
         promise: "available + held + sold = total, none negative",
@@ -146,6 +146,19 @@ pub const RULES: [Rule; 16] = [
                    OR e.started <> COALESCE(r.started, 0) OR e.paid_back <> COALESCE(r.paid_back, 0) \
                    OR e.closed <> COALESCE(r.closed, 0) OR e.stuck < COALESCE(r.stuck, 0) \
                    OR e.refunded <> (o.status = 6))",
+    },
+    Rule {
+        name: "I3",
+        promise: "each order that went out has its shipment and its event, for orders of the last 29 days",
+        counted: "SELECT COUNT(*) FROM shipments",
+        breaches: "SELECT o.id FROM orders o LEFT JOIN (SELECT order_id, SUM(kind = 'order_shipped') AS shipped, \
+                   SUM(kind = 'order_reshipped') AS anew FROM outbox GROUP BY order_id) e ON e.order_id = o.id \
+                   LEFT JOIN (SELECT order_id, SUM(round = 1) AS firsts, SUM(round = 2) AS seconds FROM shipments \
+                   GROUP BY order_id) s ON s.order_id = o.id WHERE o.created_at > UTC_TIMESTAMP() - INTERVAL 29 DAY \
+                   AND (COALESCE(e.shipped, 0) <> (o.shipped_at IS NOT NULL) \
+                   OR COALESCE(s.firsts, 0) <> (o.shipped_at IS NOT NULL) \
+                   OR COALESCE(s.seconds, 0) <> COALESCE(e.anew, 0) OR (o.status = 2 AND o.shipped_at IS NULL) \
+                   OR (o.status IN (0, 1, 4) AND o.shipped_at IS NOT NULL))",
     },
     Rule {
         name: "I3",

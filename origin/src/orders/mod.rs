@@ -8,6 +8,7 @@ pub mod receiving;
 pub mod refunding;
 mod routes;
 pub mod service;
+pub mod shipping;
 mod store;
 pub mod turns;
 pub mod writer;

@@ -95,20 +95,7 @@ impl From<OrderError> for ApiError {
 pub async fn list(app: &App, user: UserId, query: OrderQuery) -> Result<Page<Order>, OrderError> {
     let pool = app.db.pool();
     let total = store::count(pool, user, query.status).await?;
-    let rows = store::list(pool, user, query).await?;
-    let mut items_of: HashMap<i64, Vec<ItemRow>> = HashMap::new();
-    if !rows.is_empty() {
-        for item in store::items(pool, rows.iter().map(|row| OrderId(row.id))).await? {
-            items_of.entry(item.order_id).or_default().push(item);
-        }
-    }
-    let list = rows
-        .into_iter()
-        .map(|row| {
-            let items = items_of.remove(&row.id).unwrap_or_default();
-            show(app, row, items)
-        })
-        .collect::<Result<_, _>>()?;
+    let list = with_items(app, store::list(pool, user, query).await?).await?;
     let total = u64::try_from(total).unwrap_or(0);
     Ok(Page { list, total, page: query.paging.page, size: query.paging.size })
 }
@@ -122,6 +109,22 @@ pub async fn get(app: &App, user: UserId, id: OrderId) -> Result<Order, OrderErr
     let row = store::find(pool, user, id).await?.ok_or(OrderError::NotFound)?;
     let items = store::items(pool, [id]).await?;
     show(app, row, items)
+}
+
+/// Orders with their lines, as they are shown.
+pub(super) async fn with_items(app: &App, rows: Vec<OrderRow>) -> Result<Vec<Order>, OrderError> {
+    let mut items_of: HashMap<i64, Vec<ItemRow>> = HashMap::new();
+    if !rows.is_empty() {
+        for item in store::items(app.db.pool(), rows.iter().map(|row| OrderId(row.id))).await? {
+            items_of.entry(item.order_id).or_default().push(item);
+        }
+    }
+    rows.into_iter()
+        .map(|row| {
+            let items = items_of.remove(&row.id).unwrap_or_default();
+            show(app, row, items)
+        })
+        .collect()
 }
 
 fn show(app: &App, row: OrderRow, items: Vec<ItemRow>) -> Result<Order, OrderError> {

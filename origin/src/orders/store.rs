@@ -25,6 +25,7 @@ pub struct SealedAddress {
 #[derive(Debug, FromRow)]
 pub struct OrderRow {
     pub id: i64,
+    pub user_id: i64,
     pub order_no: String,
     pub status: i8,
     pub total_fen: i64,
@@ -56,7 +57,7 @@ pub struct ItemRow {
 /// The columns of [`OrderRow`].
 macro_rules! order_columns {
     () => {
-        "id, order_no, status, CAST(total_amount * 100 AS SIGNED) AS total_fen, \
+        "id, user_id, order_no, status, CAST(total_amount * 100 AS SIGNED) AS total_fen, \
          CAST(discount_amount * 100 AS SIGNED) AS discount_fen, \
          CAST(actual_amount * 100 AS SIGNED) AS actual_fen, \
          CAST(delivery_fee * 100 AS SIGNED) AS delivery_fee_fen, delivery_address, \
@@ -245,6 +246,49 @@ pub async fn lock_shipped_until(
     .fetch_all(connection)
     .await?;
     Ok(ids.into_iter().map(OrderId).collect())
+}
+
+pub async fn set_shipped(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+    at: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE orders SET shipped_at = ? WHERE id = ?")
+        .bind(at)
+        .bind(order.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The id of an order by its number, whoever's it is.
+pub async fn id_of(pool: &MySqlPool, order_no: &OrderNo) -> Result<Option<OrderId>, sqlx::Error> {
+    let id: Option<i64> = sqlx::query_scalar("SELECT id FROM orders WHERE order_no = ?")
+        .bind(order_no.as_str())
+        .fetch_optional(pool)
+        .await?;
+    Ok(id.map(OrderId))
+}
+
+/// An order, whoever's it is.
+pub async fn find_any(pool: &MySqlPool, id: OrderId) -> Result<Option<OrderRow>, sqlx::Error> {
+    sqlx::query_as(concat!("SELECT ", order_columns!(), " FROM orders WHERE id = ?"))
+        .bind(id.0)
+        .fetch_optional(pool)
+        .await
+}
+
+/// Paid orders, the longest paid first.
+pub async fn paid_first(pool: &MySqlPool, most: u32) -> Result<Vec<OrderRow>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "SELECT ",
+        order_columns!(),
+        " FROM orders WHERE status = ? ORDER BY payment_time, id LIMIT ?"
+    ))
+    .bind(Status::Paid.number())
+    .bind(most)
+    .fetch_all(pool)
+    .await
 }
 
 pub async fn set_completed(

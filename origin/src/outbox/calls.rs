@@ -268,8 +268,10 @@ impl Schedule {
             CallFailure::Database(error) if is_away(error) => {
                 return Next { is_counted: false, wait: Some(self.retries.first) };
             }
-            CallFailure::Transient { wait, .. } => self.retries.from_wait(*wait).wait(failed, id),
-            CallFailure::Away { wait, .. } => self.retries.from_wait(self.away.max(*wait)).wait(failed, id),
+            CallFailure::Transient { wait, .. } => self.retries.waiting_at_least(*wait).wait(failed, id),
+            CallFailure::Away { wait, .. } => {
+                self.retries.waiting_at_least(self.away.max(*wait)).wait(failed, id)
+            }
             CallFailure::Database(_) => self.retries.wait(failed, id),
         };
         Next { is_counted: true, wait }

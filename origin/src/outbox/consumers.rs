@@ -3,8 +3,13 @@
 
 use super::model::Consumer;
 
-pub static CONSUMERS: [Consumer; 3] =
-    [crate::timeline::CONSUMER, crate::sales::CONSUMER, crate::refunds::CONSUMER];
+pub static CONSUMERS: [Consumer; 5] = [
+    crate::timeline::CONSUMER,
+    crate::sales::CONSUMER,
+    crate::refunds::CONSUMER,
+    crate::shipments::upload::CONSUMER,
+    crate::messages::CONSUMER,
+];
 
 #[cfg(test)]
 mod tests {

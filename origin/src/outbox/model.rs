@@ -32,10 +32,13 @@ pub enum EventKind {
     RefundStuck,
     /// All of an order's money was paid back, and the order is refunded.
     OrderRefunded,
+    OrderShipped,
+    /// A shipped order got another parcel number.
+    OrderReshipped,
 }
 
 impl EventKind {
-    pub const ALL: [EventKind; 10] = [
+    pub const ALL: [EventKind; 12] = [
         EventKind::OrderPlaced,
         EventKind::OrderPaid,
         EventKind::OrderCancelled,
@@ -46,6 +49,8 @@ impl EventKind {
         EventKind::RefundClosed,
         EventKind::RefundStuck,
         EventKind::OrderRefunded,
+        EventKind::OrderShipped,
+        EventKind::OrderReshipped,
     ];
 
     /// The name in the database: never changed, since rows of older binaries carry it.
@@ -61,6 +66,8 @@ impl EventKind {
             EventKind::RefundClosed => "refund_closed",
             EventKind::RefundStuck => "refund_stuck",
             EventKind::OrderRefunded => "order_refunded",
+            EventKind::OrderShipped => "order_shipped",
+            EventKind::OrderReshipped => "order_reshipped",
         }
     }
 
@@ -215,7 +222,7 @@ pub struct Retries {
 
 impl Retries {
     /// The same, with a first wait of at least this long.
-    pub fn from_wait(self, wait: Duration) -> Retries {
+    pub fn waiting_at_least(self, wait: Duration) -> Retries {
         Retries { first: self.first.max(wait), longest: self.longest.max(wait), ..self }
     }
 

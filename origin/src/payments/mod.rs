@@ -5,6 +5,7 @@ pub mod asking;
 pub mod closing;
 pub mod money_back;
 pub mod operator;
+pub mod receipt;
 mod routes;
 pub mod service;
 mod store;

@@ -13,7 +13,7 @@ mod store;
 use futures_core::future::BoxFuture;
 use sqlx::MySqlConnection;
 
-use crate::outbox::model::{Consumer, Event, EventKind, Failure};
+use crate::outbox::model::{ALWAYS, Consumer, Effect, Event, EventKind, Failure};
 
 pub use sending::send_due;
 
@@ -21,7 +21,12 @@ pub use sending::send_due;
 const TOO_LATE: &str = "订单已取消，款项原路退回";
 
 /// Payments of cancelled orders: each has its refund promised, and the job sends it.
-pub const CONSUMER: Consumer = Consumer { name: "late_refunds", wants: &[EventKind::PaidTooLate], apply };
+pub const CONSUMER: Consumer = Consumer {
+    name: "late_refunds",
+    wants: &[EventKind::PaidTooLate],
+    is_on: ALWAYS,
+    effect: Effect::Books(apply),
+};
 
 fn apply<'c>(connection: &'c mut MySqlConnection, events: &'c [Event]) -> BoxFuture<'c, Result<(), Failure>> {
     Box::pin(async move {

@@ -12,7 +12,7 @@ use crate::outbox::model::{ALWAYS, Consumer, Effect, Event, EventKind, Failure};
 pub use store::Entry;
 
 /// All but the placing, which the order itself tells: a rush then writes nothing here.
-const WANTS: [EventKind; 9] = [
+const WANTS: [EventKind; 11] = [
     EventKind::OrderPaid,
     EventKind::OrderCancelled,
     EventKind::OrderCompleted,
@@ -22,6 +22,8 @@ const WANTS: [EventKind; 9] = [
     EventKind::RefundClosed,
     EventKind::RefundStuck,
     EventKind::OrderRefunded,
+    EventKind::OrderShipped,
+    EventKind::OrderReshipped,
 ];
 
 pub const CONSUMER: Consumer =

@@ -4,8 +4,10 @@
 pub mod addresses;
 pub mod catalog;
 pub mod coupons;
+pub mod messages;
 pub mod orders;
 pub mod payments;
+pub mod shipments;
 pub mod users;
 
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,95 @@
+//! SQL of `shipments`.
+
+use farmgate_shared::ids::OrderId;
+use sqlx::{FromRow, MySqlConnection, MySqlExecutor, MySqlPool};
+use time::OffsetDateTime;
+
+#[derive(Debug, FromRow)]
+pub struct ShipmentRow {
+    pub round: i8,
+    pub kind: i8,
+    pub company: Option<String>,
+    pub tracking_no: Option<String>,
+    pub courier_sealed: Option<String>,
+    pub shipped_at: OffsetDateTime,
+    pub uploaded_at: Option<OffsetDateTime>,
+}
+
+/// A row that is to be.
+#[derive(Debug)]
+pub struct NewShipment<'a> {
+    pub order: OrderId,
+    pub round: i8,
+    pub kind: u8,
+    pub company: Option<&'a str>,
+    pub tracking_no: Option<&'a str>,
+    pub courier_sealed: Option<&'a str>,
+    pub shipped_at: OffsetDateTime,
+}
+
+pub async fn insert(connection: &mut MySqlConnection, shipment: &NewShipment<'_>) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO shipments (order_id, round, kind, company, tracking_no, courier_sealed, shipped_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(shipment.order.0)
+    .bind(shipment.round)
+    .bind(shipment.kind)
+    .bind(shipment.company)
+    .bind(shipment.tracking_no)
+    .bind(shipment.courier_sealed)
+    .bind(shipment.shipped_at)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The last shipment of an order.
+pub async fn last(
+    executor: impl MySqlExecutor<'_>,
+    order: OrderId,
+) -> Result<Option<ShipmentRow>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT round, kind, company, tracking_no, courier_sealed, shipped_at, uploaded_at FROM shipments \
+         WHERE order_id = ? ORDER BY round DESC LIMIT 1",
+    )
+    .bind(order.0)
+    .fetch_optional(executor)
+    .await
+}
+
+/// WeChat has this round, and needs none before it.
+pub async fn set_uploaded(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+    round: i8,
+    at: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE shipments SET uploaded_at = ? WHERE order_id = ? AND round <= ? AND uploaded_at IS NULL",
+    )
+    .bind(at)
+    .bind(order.0)
+    .bind(round)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A shipment that WeChat does not have yet.
+#[derive(Debug, FromRow)]
+pub struct Waiting {
+    pub order_no: String,
+    pub shipped_at: OffsetDateTime,
+}
+
+/// Shipments that WeChat does not have yet, the longest shipped first.
+pub async fn to_upload(pool: &MySqlPool, most: u32) -> Result<Vec<Waiting>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT o.order_no, s.shipped_at FROM shipments s JOIN orders o ON o.id = s.order_id \
+         WHERE s.uploaded_at IS NULL AND o.status <> 6 ORDER BY s.id LIMIT ?",
+    )
+    .bind(most)
+    .fetch_all(pool)
+    .await
+}
