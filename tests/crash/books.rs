@@ -72,6 +72,15 @@ async fn each_broken_invariant_is_named() {
             vec!["I3"],
             "DELETE FROM outbox WHERE created_at < '2021-01-01' AND 1 <= ",
         ),
+        ("UPDATE orders SET shipped_at = UTC_TIMESTAMP(3) WHERE 1 <= ", vec!["I3"], {
+            "UPDATE orders SET shipped_at = NULL WHERE 1 <= "
+        }),
+        (
+            "INSERT INTO shipments (order_id, round, kind, shipped_at) SELECT MAX(id), 1, 4, UTC_TIMESTAMP(3) FROM orders \
+             WHERE 1 <= ",
+            vec!["I3"],
+            "DELETE FROM shipments WHERE 1 <= ",
+        ),
         (
             "INSERT INTO product_sales (product_id, units, orders) \
              SELECT MAX(product_id), SUM(quantity), COUNT(*) FROM order_items WHERE sku_id = ",

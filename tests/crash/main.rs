@@ -12,4 +12,5 @@ mod points;
 mod refunds;
 mod rush;
 mod servers;
+mod shipping;
 mod trials;

@@ -16,6 +16,7 @@ mod limits;
 mod outage;
 mod rotation;
 mod second_cache;
+mod shipping;
 mod stampede;
 mod tokens;
 mod trap;

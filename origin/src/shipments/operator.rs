@@ -59,6 +59,9 @@ pub struct By {
 
 impl By {
     fn way(&self) -> anyhow::Result<Way> {
+        // The parser asks for no companion of an argument that another one excludes.
+        anyhow::ensure!(self.phone.is_none() || self.city.is_some(), "only a courier has a --phone");
+        anyhow::ensure!(self.tracking.is_none() || self.express.is_some(), "only a parcel has a --tracking");
         Ok(match (&self.express, &self.city) {
             (Some(company), _) => Way::express(company, self.tracking.as_deref().unwrap_or_default())?,
             (None, Some(name)) => Way::city(name, self.phone.as_deref())?,

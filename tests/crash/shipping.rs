@@ -1,0 +1,300 @@
+//! What WeChat is told of shipments, under kills and while it is away: every shipment reaches it, and in the ordinary case it
+//! is told once.
+
+use farmgate_tests::{LONG, Shop, ShopPlan, Shopper, Value, eventually, json};
+
+const UPLOAD: &str = "/wxa/sec/order/upload_shipping_info";
+const BY_SF: [&str; 4] = ["--express", "SF", "--tracking", "SF1234567890"];
+
+/// What takes minutes at a shop takes moments here; an event may still fail often.
+fn impatient() -> ShopPlan {
+    ShopPlan::new()
+        .setting("FARMGATE_OUTBOX__POLL_MS", 50)
+        .setting("FARMGATE_OUTBOX__FIRST_RETRY_MS", 100)
+        .setting("FARMGATE_OUTBOX__LONGEST_RETRY_MS", 300)
+        .setting("FARMGATE_OUTBOX__RESEND_AFTER_MS", 1000)
+        .setting("FARMGATE_OUTBOX__CALL_LEASE_MS", 3000)
+        .setting("FARMGATE_OUTBOX__AWAY_RETRY_MS", 200)
+        .setting("FARMGATE_WECHAT__TIMEOUT_MS", 1000)
+        .setting("FARMGATE_SHIPPING__UNKNOWN_RETRY_MS", 200)
+}
+
+async fn bought(shop: &Shop, shopper: &Shopper) -> Value {
+    let (product, ..) = shop.first_product().await;
+    shopper.buy(&shop.wechat, product, 2).await
+}
+
+/// How often WeChat was told of a shipment.
+async fn told(shop: &Shop) -> usize {
+    shop.wechat.calls(UPLOAD).await.len()
+}
+
+async fn nothing_is_left(shop: &Shop) {
+    eventually(LONG, "everything is delivered", async || {
+        let waiting = shop.count("SELECT COUNT(*) FROM outbox_deliveries").await
+            + shop.redis_number(&["XLEN", ":events:shipping_upload"]).await;
+        (waiting == 0).then_some(())
+    })
+    .await;
+    let (is_clean, report) = shop.reconcile(&["--repair"]).await;
+    assert!(is_clean, "{report}");
+}
+
+#[tokio::test]
+async fn every_kind_of_shipment_reaches_wechat() {
+    let shop = impatient().worker().start().await;
+    let shopper = shop.shopper("小王").await;
+    let orders = [
+        (bought(&shop, &shopper).await, &BY_SF[..], 1),
+        (bought(&shop, &shopper).await, &["--express", "ZTO", "--tracking", "78001"], 1),
+        (bought(&shop, &shopper).await, &["--city", "张师傅", "--phone", "13900001111"], 2),
+        (bought(&shop, &shopper).await, &["--pick-up"], 4),
+    ];
+    for (order, by, _) in &orders {
+        shop.ship(order, by).await;
+    }
+    shop.all_is_uploaded().await;
+    for (order, _, logistics) in &orders {
+        let (rounds, said) = shop.wechat.shipment(order).await;
+        assert_eq!((rounds, &said[0], &said[1]), (1, &json!(logistics), &json!(false)), "{said}");
+    }
+    let parcel = shop.wechat.shipment(&orders[0].0).await.1[2][0].clone();
+    let contact = json!({"receiver_contact": "138****0000"});
+    assert_eq!((&parcel["express_company"], &parcel["tracking_no"]), (&json!("SF"), &json!("SF1234567890")));
+    assert_eq!(parcel["contact"], contact);
+    assert!(parcel["item_desc"].as_str().unwrap().ends_with("×2"), "{parcel}");
+    let (_, said) = shop.command(&["order", "list", "--not-uploaded"]).await;
+    assert_eq!(said, "WeChat knows of all shipments\n");
+    nothing_is_left(&shop).await;
+    assert_eq!(told(&shop).await, 4);
+}
+
+#[tokio::test]
+async fn a_number_that_was_put_right_reaches_wechat_too() {
+    let shop = impatient().worker().start().await;
+    let shopper = shop.shopper("小王").await;
+    let order = bought(&shop, &shopper).await;
+    shop.ship(&order, &BY_SF).await;
+    shop.all_is_uploaded().await;
+    shop.ship(&order, &["--express", "ZTO", "--tracking", "78001"]).await;
+    shop.all_is_uploaded().await;
+    let (rounds, said) = shop.wechat.shipment(&order).await;
+    assert_eq!((rounds, &said[2][0]["tracking_no"]), (2, &json!("78001")));
+    nothing_is_left(&shop).await;
+}
+
+/// Put right while WeChat could not be told: it hears of the right number alone, and its one change is not spent.
+#[tokio::test]
+async fn an_hour_without_wechat_loses_nothing() {
+    let shop = impatient().worker().start().await;
+    let shopper = shop.shopper("小王").await;
+    let mut orders = Vec::new();
+    for _ in 0..4 {
+        orders.push(bought(&shop, &shopper).await);
+    }
+    shop.wechat
+        .misbehave(
+            json!({"api": [{"fault": "drop", "path": "/wxa/"}, {"fault": "drop", "path": "/cgi-bin/"}]}),
+        )
+        .await;
+    for order in &orders {
+        shop.ship(order, &BY_SF).await;
+    }
+    shop.ship(&orders[0], &["--express", "ZTO", "--tracking", "78001"]).await;
+    // At first not even a token is to be had; then WeChat's gate answers, and what is behind it does not.
+    eventually(LONG, "a token is asked for again and again", async || {
+        (shop.wechat.calls("/cgi-bin/stable_token").await.len() >= 3).then_some(())
+    })
+    .await;
+    shop.wechat.behave().await;
+    let busy = json!({"api": [{"fault": "status", "status": 502, "code": "", "path": UPLOAD}]});
+    shop.wechat.misbehave(busy).await;
+    eventually(LONG, "each was tried more often than an event may fail", async || {
+        (told(&shop).await >= 5 * 13).then_some(())
+    })
+    .await;
+    assert_eq!(shop.count("SELECT CAST(MAX(attempts) AS SIGNED) FROM outbox_deliveries").await, 0);
+    let (_, said) = shop.command(&["outbox", "status"]).await;
+    assert!(said.contains("5 wait for somebody who is away"), "{said}");
+    // Nobody else waits behind them.
+    let late = bought(&shop, &shopper).await;
+    eventually(LONG, "the sale is counted", async || {
+        (shop.count("SELECT CAST(SUM(orders) AS SIGNED) FROM product_sales").await == 5).then_some(())
+    })
+    .await;
+    let (_, said) = shop.command(&["order", "list", "--not-uploaded"]).await;
+    assert_eq!(said.matches("shipped").count(), 5, "{said}");
+
+    shop.wechat.behave().await;
+    shop.ship(&late, &["--pick-up"]).await;
+    shop.all_is_uploaded().await;
+    for order in orders.iter().chain([&late]) {
+        assert_eq!(shop.wechat.shipment(order).await.0, 1);
+    }
+    assert_eq!(shop.wechat.shipment(&orders[0]).await.1[2][0]["tracking_no"], "78001");
+    nothing_is_left(&shop).await;
+}
+
+#[tokio::test]
+async fn a_payment_that_is_not_yet_known_there_is_told_again() {
+    let shop = impatient().worker().start().await;
+    let shopper = shop.shopper("小王").await;
+    let order = bought(&shop, &shopper).await;
+    let unknown = json!({"api": [{"fault": "errcode", "errcode": 10_060_001, "path": UPLOAD, "times": 3}]});
+    shop.wechat.misbehave(unknown).await;
+    shop.ship(&order, &BY_SF).await;
+    shop.all_is_uploaded().await;
+    assert_eq!((shop.wechat.shipment(&order).await.0, told(&shop).await), (1, 4));
+    nothing_is_left(&shop).await;
+}
+
+#[tokio::test]
+async fn a_lost_reply_tells_twice_and_is_one_shipment() {
+    let shop = impatient().worker().start().await;
+    let shopper = shop.shopper("小王").await;
+    let order = bought(&shop, &shopper).await;
+    shop.wechat.misbehave(json!({"api": [{"fault": "lost_reply", "path": UPLOAD, "times": 1}]})).await;
+    shop.ship(&order, &BY_SF).await;
+    shop.all_is_uploaded().await;
+    assert_eq!((shop.wechat.shipment(&order).await.0, told(&shop).await), (1, 2));
+    nothing_is_left(&shop).await;
+}
+
+#[tokio::test]
+async fn what_wechat_refuses_is_a_dead_letter_that_says_why() {
+    let mut shop = impatient().worker().start().await;
+    let shopper = shop.shopper("小王").await;
+    let order = bought(&shop, &shopper).await;
+    let refused = json!({"api": [{"fault": "errcode", "errcode": 48001, "path": UPLOAD}]});
+    shop.wechat.misbehave(refused).await;
+    shop.ship(&order, &BY_SF).await;
+    eventually(LONG, "it is dead", async || {
+        (shop.count("SELECT COUNT(*) FROM outbox_deliveries WHERE died_at IS NOT NULL").await == 1)
+            .then_some(())
+    })
+    .await;
+    let (_, said) = shop.command(&["outbox", "dead"]).await;
+    for part in ["order_shipped", "shipping_upload", "1 attempts", "48001"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let number = order["order_no"].as_str().unwrap();
+    let (_, said) = shop.command(&["order", "list", "--not-uploaded"]).await;
+    assert!(said.contains(number) && said.contains("outbox dead"), "{said}");
+    assert_eq!(told(&shop).await, 1, "asking again would not help");
+    assert_eq!(shop.worker().log().matches("a dead letter").count(), 1);
+
+    shop.wechat.behave().await;
+    let (_, said) = shop.command(&["outbox", "replay", "--all"]).await;
+    assert!(said.starts_with("1 "), "{said}");
+    shop.all_is_uploaded().await;
+    nothing_is_left(&shop).await;
+}
+
+#[tokio::test]
+async fn two_workers_tell_wechat_once() {
+    let mut shop = impatient().worker().start().await;
+    shop.another_worker().await;
+    let shopper = shop.shopper("小王").await;
+    let mut orders = Vec::new();
+    for _ in 0..6 {
+        orders.push(bought(&shop, &shopper).await);
+    }
+    // Each call takes longer than an event may lie in its stream: it comes to both workers again and again.
+    shop.wechat.misbehave(json!({"api": [{"fault": "slow", "ms": 800, "path": UPLOAD}]})).await;
+    for order in &orders {
+        shop.ship(order, &BY_SF).await;
+        let id = "SELECT MAX(id) FROM outbox";
+        let event = shop.count(id).await.to_string();
+        for _ in 0..3 {
+            shop.redis_command(&["XADD", ":events:shipping_upload", "*", "event", &event]).await;
+        }
+    }
+    shop.all_is_uploaded().await;
+    nothing_is_left(&shop).await;
+    assert_eq!(told(&shop).await, orders.len());
+}
+
+#[tokio::test]
+async fn a_slow_call_holds_up_no_other_consumer() {
+    let shop = impatient().setting("FARMGATE_OUTBOX__CALLS", 1).worker().start().await;
+    let shopper = shop.shopper("小王").await;
+    let order = bought(&shop, &shopper).await;
+    shop.wechat
+        .misbehave(json!({"api": [{"fault": "slow", "ms": 60_000, "path": UPLOAD, "times": 3}]}))
+        .await;
+    shop.ship(&order, &BY_SF).await;
+    eventually(LONG, "the timeline knows of it", async || {
+        (shop.count("SELECT COUNT(*) FROM order_events WHERE kind = 'order_shipped'").await == 1)
+            .then_some(())
+    })
+    .await;
+    assert_eq!(shop.wechat.shipment(&order).await.0, 0, "and WeChat does not");
+    shop.wechat.behave().await;
+    shop.all_is_uploaded().await;
+    nothing_is_left(&shop).await;
+}
+
+#[tokio::test]
+async fn death_between_the_call_and_its_end_calls_again() {
+    let mut shop = impatient().worker().worker_dies_at(Some("outbox_after_call")).start().await;
+    let shopper = shop.shopper("小王").await;
+    let order = bought(&shop, &shopper).await;
+    shop.ship(&order, &BY_SF).await;
+    shop.worker().died_at("outbox_after_call").await;
+    assert_eq!(shop.wechat.shipment(&order).await.0, 1);
+    assert_eq!(shop.count("SELECT COUNT(*) FROM shipments WHERE uploaded_at IS NULL").await, 1);
+    shop.start_worker().await;
+    shop.all_is_uploaded().await;
+    assert_eq!((shop.wechat.shipment(&order).await.0, told(&shop).await), (1, 2));
+    nothing_is_left(&shop).await;
+}
+
+#[tokio::test]
+async fn workers_that_are_killed_all_the_time_tell_of_every_shipment() {
+    let mut shop = impatient().worker().start().await;
+    let shopper = shop.shopper("小王").await;
+    let mut orders = Vec::new();
+    for round in 0..5_usize {
+        for by in [&BY_SF[..], &["--pick-up"]] {
+            let order = bought(&shop, &shopper).await;
+            shop.ship(&order, by).await;
+            orders.push(order);
+        }
+        eventually(LONG, "WeChat is told of something", async || (told(&shop).await > round).then_some(()))
+            .await;
+        shop.worker().kill();
+        shop.start_worker().await;
+    }
+    shop.all_is_uploaded().await;
+    for order in &orders {
+        assert_eq!(shop.wechat.shipment(order).await.0, 1);
+    }
+    nothing_is_left(&shop).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_told_to_stop_finishes_its_call() {
+    let mut shop = impatient().worker().start().await;
+    let shopper = shop.shopper("小王").await;
+    let order = bought(&shop, &shopper).await;
+    shop.wechat.misbehave(json!({"api": [{"fault": "slow", "ms": 700, "path": UPLOAD}]})).await;
+    shop.ship(&order, &BY_SF).await;
+    let claimed = "SELECT COUNT(*) FROM outbox_deliveries WHERE consumer = 'shipping_upload' AND held_until IS NOT NULL";
+    eventually(LONG, "a worker is at it", async || (shop.count(claimed).await == 1).then_some(())).await;
+    assert!(shop.worker().stop().await.success());
+    assert_eq!(shop.count("SELECT COUNT(*) FROM shipments WHERE uploaded_at IS NULL").await, 0);
+    assert_eq!((shop.wechat.shipment(&order).await.0, told(&shop).await), (1, 1));
+}
+
+#[tokio::test]
+async fn without_redis_wechat_is_told_later() {
+    let shop = impatient().worker().redis_cable().start().await;
+    let shopper = shop.shopper("小王").await;
+    let order = bought(&shop, &shopper).await;
+    shop.redis_cable().pull();
+    shop.ship(&order, &BY_SF).await;
+    assert_eq!(shop.count("SELECT COUNT(*) FROM outbox WHERE kind = 'order_shipped'").await, 1);
+    shop.redis_cable().plug();
+    shop.all_is_uploaded().await;
+    nothing_is_left(&shop).await;
+}
