@@ -88,6 +88,36 @@ async fn a_shopper_who_agreed_is_told_of_payment_and_shipping() {
 }
 
 #[tokio::test]
+async fn a_shopper_who_agreed_is_told_how_much_went_back() {
+    let plan = talkative().hasty_refunds().setting("FARMGATE_MESSAGES__REFUNDED_TEMPLATE", "REFUNDED-1");
+    let shop = plan.start().await;
+    knows_the_templates(&shop).await;
+    shop.wechat.add_template("REFUNDED-1", &FIELDS).await;
+    shop.wechat.subscribe("小王", "REFUNDED-1", 2).await;
+    let order = buy(&shop, "小王").await;
+    let number = order["order_no"].as_str().unwrap();
+    let (is_done, said) =
+        shop.command(&["refund", "start", number, "--amount", "1.50", "--reason", "少了一个"]).await;
+    assert!(is_done, "{said}");
+    shop.refunds_become(&order, &[2]).await;
+    all_is_delivered(&shop).await;
+    shop.refund_all(&order).await;
+    shop.refunds_become(&order, &[2, 2]).await;
+    all_is_delivered(&shop).await;
+    let rest = order["actual_amount"].as_f64().unwrap() - 1.5;
+    let told: Vec<String> = shop
+        .wechat
+        .messages()
+        .await
+        .iter()
+        .map(|message| message["data"]["amount3"]["value"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(told, ["¥1.50".to_owned(), format!("¥{rest:.2}")]);
+    let refunded: Vec<_> = counted(&shop).await.into_iter().filter(|(what, _)| what == "refunded").collect();
+    assert_eq!(refunded, vec![("refunded".to_owned(), 1); 2]);
+}
+
+#[tokio::test]
 async fn a_shopper_who_did_not_agree_is_left_in_peace() {
     let shop = talkative().start().await;
     knows_the_templates(&shop).await;

@@ -2,6 +2,7 @@
 //! itself; a refused one is over and done with.
 
 use farmgate_shared::api::orders::{Order, OrderItem};
+use farmgate_shared::money::Fen;
 use futures_core::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,7 @@ use crate::orders;
 use crate::orders::service::OrderError;
 use crate::outbox::model::{Call, CallFailure, Consumer, Done, Effect, Event, EventKind};
 use crate::payments::receipt;
+use crate::refunds;
 use crate::shipments;
 use crate::shipments::model::{Way, company_name};
 use crate::shipments::service::ShipError;
@@ -22,7 +24,7 @@ const NOT_SUBSCRIBED: i64 = 43101;
 
 pub const CONSUMER: Consumer = Consumer {
     name: "subscribe_messages",
-    wants: &[EventKind::OrderPaid, EventKind::OrderShipped],
+    wants: &[EventKind::OrderPaid, EventKind::OrderShipped, EventKind::RefundPaid],
     is_on: |config| config.messages.is_on(),
     effect: Effect::Call(tell as Call),
 };
@@ -32,6 +34,7 @@ fn occasion_of(kind: EventKind) -> Option<Occasion> {
     match kind {
         EventKind::OrderPaid => Some(Occasion::Paid),
         EventKind::OrderShipped => Some(Occasion::Shipped),
+        EventKind::RefundPaid => Some(Occasion::Refunded),
         _ => None,
     }
 }
@@ -85,12 +88,16 @@ async fn facts(app: &App, event: &Event, occasion: Occasion, order: &Order) -> R
         Occasion::Shipped => sent_by(app, event).await?,
         Occasion::Paid | Occasion::Refunded => (String::new(), String::new()),
     };
+    let amount = match occasion {
+        Occasion::Refunded => last_refund(app, event).await?,
+        Occasion::Paid | Occasion::Shipped => order.actual_amount,
+    };
     Ok(Facts {
         occasion,
         order_no: order.order_no.to_string(),
         product: product(&order.items),
         quantity: order.items.iter().map(|item| u64::from(item.quantity)).sum(),
-        amount: order.actual_amount,
+        amount,
         time: event.happened_at,
         company,
         tracking_no,
@@ -108,6 +115,14 @@ fn product(items: &[OrderItem]) -> String {
             format!("{name}等{}种商品", items.len())
         }
     }
+}
+
+/// What went back the last time, which may be a part. Where two parts arrive at the same moment, both messages tell of the
+/// later one: an event names its order and nothing else.
+async fn last_refund(app: &App, event: &Event) -> Result<Fen, CallFailure> {
+    let paid_back = refunds::service::paid_back(app.db.pool(), event.order).await?;
+    let last = paid_back.last().ok_or_else(|| CallFailure::Permanent("no refund was paid".to_owned()))?;
+    Ok(last.amount)
 }
 
 /// Who brings it, and under which number.
