@@ -176,6 +176,8 @@ mod tests {
         }
         for path in [
             "/api/user/info",
+            "/api/user/phone",
+            "/api/user/logout",
             "/api/orders",
             "/api/orders/1/pay",
             "/api/cart",
@@ -186,6 +188,7 @@ mod tests {
             assert_eq!(forward("POST", path), Some(Forward::Member), "{path}");
         }
         assert_eq!(forward("HEAD", "/api/orders"), Some(Forward::Member));
+        assert_eq!(forward("PUT", "/api/user/info"), Some(Forward::Member));
         // No catalogue reads: what a shopper may claim and holds is theirs.
         assert_eq!(forward("GET", "/api/coupons"), Some(Forward::Member));
         assert_eq!(forward("GET", "/api/coupons/mine"), Some(Forward::Member));

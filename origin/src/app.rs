@@ -9,6 +9,7 @@ use crate::catalog::Catalog;
 use crate::clock::{Clock, SystemClock, WrongClock};
 use crate::config::Config;
 use crate::db::Db;
+use crate::db::index::BlindIndex;
 use crate::db::seal::Seal;
 use crate::http::edge_signature::EdgeGuard;
 use crate::limits::Limits;
@@ -38,6 +39,7 @@ pub struct App {
     pub catalog: Catalog,
     pub sessions: Sessions,
     pub seal: Seal,
+    pub index: BlindIndex,
     pub edge: EdgeGuard,
     pub limits: Limits,
     pub wechat_login: WechatLogin,
@@ -97,6 +99,7 @@ impl App {
             sessions: Sessions::load(&config.jwt).context("jwt")?,
             mini: MiniProgram::new(&config.wechat, &redis, &seal, &clock)?,
             seal,
+            index: BlindIndex::new(&config.crypto)?,
             edge: EdgeGuard::new(config.edge.keys()?, config.edge.max_skew_seconds, clock.unix_seconds()),
             clock,
             limits: Limits::new(config.limits, redis.clone()),

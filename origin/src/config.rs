@@ -180,6 +180,7 @@ impl LimitsConfig {
 #[serde(deny_unknown_fields)]
 pub struct CryptoConfig {
     pub data_keys: SecretString,
+    pub index_key: SecretString,
 }
 
 #[derive(Debug, Deserialize)]
@@ -189,6 +190,15 @@ pub struct WechatConfig {
     pub secret: SecretString,
     pub base_url: String,
     pub timeout_ms: u64,
+    pub phone: Switch,
+}
+
+/// Whether something that costs money is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Debug, Deserialize)]
@@ -560,6 +570,11 @@ impl Config {
         ensure!(
             backup.is_empty() || backup.starts_with("https://"),
             "outside development pay.backup_base_url must be https, or empty for none"
+        );
+        ensure!(
+            !self.crypto.index_key.expose_secret().is_empty(),
+            "outside development the setting crypto.index_key ({}) must be given",
+            variable("crypto.index_key")
         );
         for (name, secret) in
             [("wechat.secret", &self.wechat.secret), ("pay.api_v3_key", &self.pay.api_v3_key)]

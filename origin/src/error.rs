@@ -38,6 +38,12 @@ impl ApiError {
         ApiError::caused(problem_of(error), cause)
     }
 
+    /// The same with what led to it, for the log.
+    #[must_use]
+    pub fn because(self, cause: impl Into<anyhow::Error>) -> ApiError {
+        ApiError { cause: Some(Arc::new(cause.into())), ..self }
+    }
+
     /// A problem with what led to it, for the log.
     pub fn caused(problem: Problem, cause: impl Into<anyhow::Error>) -> ApiError {
         ApiError { cause: Some(Arc::new(cause.into())), ..problem.into() }

@@ -64,6 +64,7 @@ pub fn run(dir: &Path) -> anyhow::Result<()> {
     let jwks = serde_json::to_string(&keys)?;
     let edge_key = new_edge_key()?;
     let data_key = format!("data-{}={}", random_hex::<4>()?, random_hex::<32>()?);
+    let index_key = random_hex::<32>()?;
     let pem_file = dir.join("jwt.pem");
 
     write_private(&pem_file, &signing.pem)?;
@@ -72,7 +73,7 @@ pub fn run(dir: &Path) -> anyhow::Result<()> {
         &dir.join("origin.env"),
         &format!(
             "FARMGATE_JWT__KID={kid}\nFARMGATE_JWT__PRIVATE_KEY_FILE={}\nFARMGATE_EDGE__KEYS={edge_key}\n\
-             FARMGATE_CRYPTO__DATA_KEYS={data_key}\n",
+             FARMGATE_CRYPTO__DATA_KEYS={data_key}\nFARMGATE_CRYPTO__INDEX_KEY={index_key}\n",
             pem_file.display()
         ),
     )?;

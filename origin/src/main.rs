@@ -56,6 +56,7 @@ use crate::payments::operator::PaymentsCommand;
 use crate::refunds::operator::RefundCommand;
 use crate::rotate::RotateStep;
 use crate::shipments::operator::OrderCommand;
+use crate::users::operator::UserCommand;
 
 /// An order makes some hundred small allocations, which the C library's allocator serves at twice the price.
 #[global_allocator]
@@ -115,6 +116,11 @@ enum Command {
     Refund {
         #[command(subcommand)]
         command: RefundCommand,
+    },
+    /// Shows shoppers' accounts, shuts them out and lets them in again.
+    User {
+        #[command(subcommand)]
+        command: UserCommand,
     },
     /// Makes the shop's own keys, once.
     Keygen {
@@ -177,6 +183,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Outbox { command } => show_outbox(&config, &command).await,
             Command::Payments { command } => ask_about_payments(config, command).await,
             Command::Refund { command } => refund(&config, &command).await,
+            Command::User { command } => show_users(&config, &command).await,
             Command::Keygen { .. } | Command::Rotate { .. } | Command::Openapi => Ok(()),
         }
     })
@@ -263,6 +270,14 @@ async fn ask_about_payments(config: Config, command: PaymentsCommand) -> anyhow:
 async fn refund(config: &Config, command: &RefundCommand) -> anyhow::Result<()> {
     let db = database(config)?;
     let text = refunds::operator::run(&db, command).await?;
+    print!("{text}");
+    db.close().await;
+    Ok(())
+}
+
+async fn show_users(config: &Config, command: &UserCommand) -> anyhow::Result<()> {
+    let db = database(config)?;
+    let text = users::operator::run(db.pool(), &config.crypto, command).await?;
     print!("{text}");
     db.close().await;
     Ok(())

@@ -9,11 +9,14 @@ pub enum Problem {
     InvalidJson,
     InvalidParameter,
     WechatCodeInvalid,
+    PhoneCodeInvalid,
     Unauthenticated,
     TokenExpired,
     EdgeSignatureRequired,
     AccountDisabled,
+    WechatHighRisk,
     NotFound,
+    PhoneBindingOff,
     ProductNotFound,
     AddressNotFound,
     OrderNotFound,
@@ -40,15 +43,18 @@ pub enum Problem {
 
 impl Problem {
     /// Every problem, in the order of docs/API.md.
-    pub const ALL: [Problem; 30] = [
+    pub const ALL: [Problem; 33] = [
         Problem::InvalidJson,
         Problem::InvalidParameter,
         Problem::WechatCodeInvalid,
+        Problem::PhoneCodeInvalid,
         Problem::Unauthenticated,
         Problem::TokenExpired,
         Problem::EdgeSignatureRequired,
         Problem::AccountDisabled,
+        Problem::WechatHighRisk,
         Problem::NotFound,
+        Problem::PhoneBindingOff,
         Problem::ProductNotFound,
         Problem::AddressNotFound,
         Problem::OrderNotFound,
@@ -80,11 +86,14 @@ impl Problem {
             Problem::WechatCodeInvalid => {
                 (400, "wechat_code_invalid", "微信登录凭证无效或已使用，请重新登录")
             }
+            Problem::PhoneCodeInvalid => (400, "phone_code_invalid", "手机号授权已失效，请重新点击授权"),
             Problem::Unauthenticated => (401, "unauthenticated", "请先登录"),
             Problem::TokenExpired => (401, "token_expired", "登录已过期，请重新登录"),
             Problem::EdgeSignatureRequired => (403, "edge_signature_required", "请通过商城域名访问"),
             Problem::AccountDisabled => (403, "account_disabled", "账号已被停用，请联系客服"),
+            Problem::WechatHighRisk => (403, "wechat_high_risk", "微信提示该账号存在风险，暂时无法登录"),
             Problem::NotFound => (404, "not_found", "没有找到您要的内容"),
+            Problem::PhoneBindingOff => (404, "phone_binding_off", "本店未开通微信手机号授权"),
             Problem::ProductNotFound => (404, "product_not_found", "商品不存在或已下架"),
             Problem::AddressNotFound => (404, "address_not_found", "收货地址不存在"),
             Problem::OrderNotFound => (404, "order_not_found", "订单不存在"),

@@ -28,6 +28,14 @@ impl Shop {
         self.redis_words(words).query_async(&mut redis).await.expect("Redis answers with a number")
     }
 
+    /// The text that Redis answers to a command, written as in [`Shop::redis_command`]; empty when it answers nothing.
+    pub async fn redis_text(&self, words: &[&str]) -> String {
+        let mut redis = self.schema.redis().await;
+        let answer: Option<String> =
+            self.redis_words(words).query_async(&mut redis).await.expect("Redis answers with a text");
+        answer.unwrap_or_default()
+    }
+
     fn redis_words(&self, words: &[&str]) -> redis::Cmd {
         let mut command = redis::Cmd::new();
         for word in words {

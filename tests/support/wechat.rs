@@ -63,6 +63,11 @@ impl Wechat {
         self.control("/sim/access-token", json!({"left": seconds})).await["issued"].as_u64().unwrap_or(0)
     }
 
+    /// Access tokens given out from now on live for so many seconds.
+    pub async fn tokens_live_for(&self, seconds: i64) {
+        self.control("/sim/access-token", json!({"life": seconds})).await;
+    }
+
     /// The access token in use is no longer good, since somebody forced a new one.
     pub async fn replace_token(&self) {
         self.control("/sim/access-token", json!({"replaced": true})).await;

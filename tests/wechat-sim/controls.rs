@@ -9,9 +9,9 @@
 //! | `POST /sim/refund`, `POST /sim/refund-notify` | see `refunds.rs` |
 //! | `POST /sim/bills/backdate` `{"out_trade_no" or "out_refund_no", "success_time"}` | the payment or refund was made then: so it stands in that day's bill |
 //! | `GET, POST, DELETE /sim/faults` | see `faults.rs` |
-//! | `POST /sim/access-token` `{"left": seconds}` or `{"replaced": true}` | see `token.rs` |
 //! | `GET /sim/shipments?out_trade_no=` | see `shipping.rs` |
 //! | `POST /sim/templates`, `POST /sim/subscriptions`, `GET /sim/messages` | see `messages.rs` |
+//! | `POST /sim/access-token` `{"life": seconds}`, `{"left": seconds}` or `{"replaced": true}` | see `token.rs` |
 //! | `GET /sim/log?path=/v3/…`, `DELETE /sim/log` | the calls received, oldest first, and an end to them |
 
 use std::collections::HashMap;

@@ -39,6 +39,8 @@ pub struct Tokens {
     previous: Option<Token>,
     issued: HashSet<String>,
     forced: VecDeque<i64>,
+    /// Seconds that a new token lives, where it is not the usual time.
+    life: Option<i64>,
 }
 
 impl Tokens {
@@ -70,7 +72,7 @@ impl Tokens {
         let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let text = format!("99_{}", random_text(alphabet, LENGTH - 3));
         self.issued.insert(text.clone());
-        self.current = Some(Token { text, expires_at: now + LIFE });
+        self.current = Some(Token { text, expires_at: now + self.life.unwrap_or(LIFE) });
         self.previous = None;
     }
 
@@ -169,13 +171,15 @@ pub fn refused(errcode: i64) -> Response {
     answered(&json!({"errcode": errcode, "errmsg": format!("{text} rid: {rid}")}))
 }
 
-/// What `POST /sim/access-token` does to the token in use.
+/// What `POST /sim/access-token` does.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum TokenControl {
-    /// It lives for so many more seconds; 0 ends it now.
+    /// Tokens given out from now on live for so many seconds.
+    Life(i64),
+    /// The token in use lives for so many more seconds; 0 ends it now.
     Left(i64),
-    /// Somebody else forced a new one: this one is no longer good.
+    /// Whether somebody else forced a new one: then the one in use is no longer good.
     Replaced(bool),
 }
 
@@ -183,6 +187,7 @@ impl Tokens {
     /// Whether there was a token to do it to.
     pub fn control(&mut self, control: &TokenControl, now: i64) -> bool {
         match (control, &mut self.current) {
+            (TokenControl::Life(seconds), _) => self.life = Some(*seconds),
             (_, None) => return false,
             (TokenControl::Left(seconds), Some(token)) => token.expires_at = now + seconds,
             (TokenControl::Replaced(true), Some(_)) => self.replace(now),

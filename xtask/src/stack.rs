@@ -248,6 +248,8 @@ fn origin_settings(
         ("REDIS__URL", text(&endpoints.redis_url)),
         ("REDIS__PREFIX", REDIS_PREFIX.to_owned()),
         ("WECHAT__BASE_URL", text(&endpoints.wechat_sim)),
+        // The simulator gives telephone numbers away.
+        ("WECHAT__PHONE", "on".to_owned()),
         ("PAY__BASE_URL", text(&endpoints.wechat_sim)),
         ("PAY__BACKUP_BASE_URL", String::new()),
         ("PAY__NOTIFY_URL", format!("{edge}/api/payments/wechat/notify")),

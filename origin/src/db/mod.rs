@@ -1,6 +1,7 @@
 //! The door to MySQL: one pool, and one way to run a transaction. Statements stand in each domain's `store.rs`.
 
 pub mod batch;
+pub mod index;
 pub mod kept;
 pub mod lookup;
 pub mod script;

@@ -3,7 +3,9 @@
 use farmgate_shared::api::users::{LoggedIn, Login, UserInfo};
 use farmgate_shared::ids::UserId;
 use farmgate_shared::problem::Problem;
+use sqlx::MySqlPool;
 
+use super::profile::Profile;
 use super::store::{self, UserRow};
 use crate::app::App;
 use crate::db::Db;
@@ -34,10 +36,6 @@ pub fn standings(db: &Db) -> Standings {
         })
     })
 }
-
-/// Longest nickname and avatar address that the table takes, in characters.
-const MAX_NICKNAME_CHARS: usize = 100;
-const MAX_AVATAR_CHARS: usize = 500;
 
 /// Exchanges a WeChat code for a session; the first login makes the account.
 ///
@@ -97,13 +95,38 @@ pub async fn confirm(app: &App, claim: Claim) -> Result<UserId, ApiError> {
     Ok(claim.user)
 }
 
-/// The shopper's own record.
+/// Ends all sessions of the shopper whose token this is, that one among them. A token that is over already ends nothing:
+/// a second click does no harm to whoever has logged in again meanwhile.
 ///
 /// # Errors
 /// When MySQL is away.
-pub async fn user_info(app: &App, user: UserId) -> Result<UserInfo, ApiError> {
-    let row = store::find(app.db.pool(), user).await?.ok_or(Problem::Unauthenticated)?;
-    Ok(to_info(row))
+pub async fn log_out(app: &App, claim: Claim) -> Result<(), ApiError> {
+    store::end_sessions(app.db.pool(), claim.user, claim.token_version).await?;
+    Ok(())
+}
+
+/// Shuts an account out: its sessions end, and it cannot log in. False when it was shut out already.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn ban(pool: &MySqlPool, user: UserId) -> Result<bool, sqlx::Error> {
+    let changed = store::disable(pool, user).await?;
+    if changed {
+        tracing::info!(user = user.0, "account banned");
+    }
+    Ok(changed)
+}
+
+/// Lets an account in again. It must log in anew: sessions from before the ban stay ended. False when it was not shut out.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn unban(pool: &MySqlPool, user: UserId) -> Result<bool, sqlx::Error> {
+    let changed = store::enable(pool, user).await?;
+    if changed {
+        tracing::info!(user = user.0, "account unbanned");
+    }
+    Ok(changed)
 }
 
 /// The openid under which WeChat knows this shopper, for paying.
@@ -115,55 +138,12 @@ pub async fn openid(app: &App, user: UserId) -> Result<String, ApiError> {
     Ok(row.openid)
 }
 
-fn to_info(row: UserRow) -> UserInfo {
+pub(super) fn to_info(row: UserRow) -> UserInfo {
     UserInfo {
         id: UserId(row.id),
         nickname: row.nickname.unwrap_or_default(),
         avatar: row.avatar.unwrap_or_default(),
         points: row.points,
         level: row.level,
-    }
-}
-
-/// What a shopper says of themselves at login. Nothing rests on it, so what is misshapen is passed over.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Profile {
-    pub nickname: Option<String>,
-    pub avatar: Option<String>,
-}
-
-impl Profile {
-    fn read(user_info: Option<&serde_json::Value>) -> Profile {
-        let text = |names: [&str; 2], most: usize| {
-            let value = names.iter().find_map(|name| user_info?.get(name)?.as_str())?.trim();
-            let fits =
-                !value.is_empty() && value.chars().count() <= most && !value.chars().any(char::is_control);
-            fits.then(|| value.to_owned())
-        };
-        Profile {
-            nickname: text(["nickName", "nickname"], MAX_NICKNAME_CHARS),
-            avatar: text(["avatarUrl", "avatar"], MAX_AVATAR_CHARS)
-                .filter(|url| url.starts_with("https://") || url.starts_with("http://")),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_profile_is_taken_where_it_makes_sense() {
-        let info = json!({"nickName": " 小王 ", "avatarUrl": "https://example.com/a.png"});
-        let profile = Profile::read(Some(&info));
-        assert_eq!(profile.nickname.as_deref(), Some("小王"));
-        assert_eq!(profile.avatar.as_deref(), Some("https://example.com/a.png"));
-        for odd in
-            [json!("用户信息"), json!(null), json!([1]), json!({"nickname": "", "avatar": "javascript:1"})]
-        {
-            assert_eq!(Profile::read(Some(&odd)), Profile::default(), "{odd}");
-        }
     }
 }

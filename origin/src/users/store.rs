@@ -2,8 +2,9 @@
 
 use farmgate_shared::ids::UserId;
 use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder};
+use time::{Date, OffsetDateTime};
 
-use super::service::Profile;
+use super::profile::{Edit, Profile};
 use crate::db::push_list;
 
 /// `users.status` of an account that may log in.
@@ -19,6 +20,12 @@ pub struct UserRow {
     pub level: i8,
     pub status: i8,
     pub token_version: u32,
+    pub gender: Option<i8>,
+    pub birthday: Option<Date>,
+    /// Masked.
+    pub phone: Option<String>,
+    pub phone_sealed: Option<Vec<u8>>,
+    pub created_at: OffsetDateTime,
 }
 
 impl UserRow {
@@ -50,7 +57,8 @@ pub async fn upsert(
 
 pub async fn find_by_openid(pool: &MySqlPool, openid: &str) -> Result<Option<UserRow>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT id, openid, nickname, avatar, points, level, status, token_version FROM users WHERE openid = ?",
+        "SELECT id, openid, nickname, avatar, points, level, status, token_version, gender, birthday, phone, \
+         phone_sealed, created_at FROM users WHERE openid = ?",
     )
     .bind(openid)
     .fetch_optional(pool)
@@ -59,7 +67,8 @@ pub async fn find_by_openid(pool: &MySqlPool, openid: &str) -> Result<Option<Use
 
 pub async fn find(pool: &MySqlPool, user: UserId) -> Result<Option<UserRow>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT id, openid, nickname, avatar, points, level, status, token_version FROM users WHERE id = ?",
+        "SELECT id, openid, nickname, avatar, points, level, status, token_version, gender, birthday, phone, \
+         phone_sealed, created_at FROM users WHERE id = ?",
     )
     .bind(user.0)
     .fetch_optional(pool)
@@ -74,4 +83,82 @@ pub async fn standings(
     let mut query = QueryBuilder::new("SELECT id, status, token_version FROM users WHERE id IN ");
     push_list(&mut query, users.into_iter().map(|user| user.0));
     query.build_query_as().fetch_all(connection).await
+}
+
+/// The accounts that have this number.
+pub async fn find_by_phone(pool: &MySqlPool, index: &[u8]) -> Result<Vec<UserRow>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT id, openid, nickname, avatar, points, level, status, token_version, gender, birthday, phone, \
+         phone_sealed, created_at FROM users WHERE phone_index = ? ORDER BY id",
+    )
+    .bind(index)
+    .fetch_all(pool)
+    .await
+}
+
+/// Writes the fields that the edit names, and leaves the others as they are at that moment.
+pub async fn edit(pool: &MySqlPool, user: UserId, edit: &Edit) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE users SET nickname = IF(?, ?, nickname), avatar = IF(?, ?, avatar), gender = IF(?, ?, gender), \
+         birthday = IF(?, ?, birthday) WHERE id = ?",
+    )
+    .bind(edit.nickname.is_some())
+    .bind(&edit.nickname)
+    .bind(edit.avatar.is_some())
+    .bind(&edit.avatar)
+    .bind(edit.gender.is_some())
+    .bind(edit.gender)
+    .bind(edit.birthday.is_some())
+    .bind(edit.birthday.flatten())
+    .bind(user.0)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+pub async fn set_phone(
+    pool: &MySqlPool,
+    user: UserId,
+    masked: &str,
+    sealed: &[u8],
+    index: &[u8],
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE users SET phone = ?, phone_sealed = ?, phone_index = ? WHERE id = ?")
+        .bind(masked)
+        .bind(sealed)
+        .bind(index)
+        .bind(user.0)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Ends the sessions of this token version, if it is still the account's.
+pub async fn end_sessions(pool: &MySqlPool, user: UserId, token_version: u32) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE users SET token_version = token_version + 1 WHERE id = ? AND token_version = ?")
+        .bind(user.0)
+        .bind(token_version)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Whether the account was active until now.
+pub async fn disable(pool: &MySqlPool, user: UserId) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE users SET status = 0, token_version = token_version + 1 WHERE id = ? AND status = 1",
+    )
+    .bind(user.0)
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Whether the account was disabled until now.
+pub async fn enable(pool: &MySqlPool, user: UserId) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query("UPDATE users SET status = 1 WHERE id = ? AND status = 0")
+        .bind(user.0)
+        .execute(pool)
+        .await?;
+    Ok(done.rows_affected() == 1)
 }

@@ -104,14 +104,14 @@ impl AccessTokens {
     pub(super) async fn get(&self) -> Result<AccessToken, MiniError> {
         let now = self.0.clock.unix_seconds();
         let Some(token) = self.0.copy().token.clone() else { return self.renew(None).await };
-        match token.seconds_left(now) {
-            ..=TOO_SHORT => self.renew(Some(token)).await,
-            ..=RENEW_BEFORE => {
-                self.renew_meanwhile(&token);
-                Ok(token)
-            }
-            _ => Ok(token),
+        let left = token.seconds_left(now);
+        if left <= TOO_SHORT {
+            return self.renew(Some(token)).await;
         }
+        if left <= RENEW_BEFORE {
+            self.renew_meanwhile(&token);
+        }
+        Ok(token)
     }
 
     /// Another token than this one, which WeChat did not take; the same once more if WeChat gives no other.
@@ -178,7 +178,7 @@ impl fmt::Debug for Source {
 #[derive(Default)]
 struct Copy {
     token: Option<AccessToken>,
-    /// When it was last tried to renew it before its end.
+    /// When this process fetched it, or last tried to renew it before its end.
     renewed_at: Option<Instant>,
 }
 
@@ -217,11 +217,13 @@ impl Source {
         {
             return Err(error.clone());
         }
+        let fetched_before = fetches.last_at;
         let found = self.look_or_fetch(known, &mut fetches).await;
+        let renewed_at = fetches.last_at.filter(|_| fetches.last_at != fetched_before);
         match &found {
             Ok(token) => {
                 fetches.failure = None;
-                *self.copy() = Copy { token: Some(token.clone()), renewed_at: None };
+                *self.copy() = Copy { token: Some(token.clone()), renewed_at };
             }
             Err(error) => fetches.failure = Some((Instant::now(), error.clone())),
         }

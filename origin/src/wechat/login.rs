@@ -8,6 +8,9 @@ use super::http_client;
 use crate::config::WechatConfig;
 use crate::error::ApiError;
 
+/// WeChat's quota of a user's logins begins anew after this, in microseconds.
+const A_MINUTE_US: u64 = 60_000_000;
+
 /// The mini-program's server API.
 #[derive(Debug)]
 pub struct WechatLogin {
@@ -45,8 +48,8 @@ impl From<LoginError> for ApiError {
     fn from(error: LoginError) -> ApiError {
         let problem = match error {
             LoginError::CodeRefused(..) => Problem::WechatCodeInvalid,
-            LoginError::HighRisk => Problem::AccountDisabled,
-            LoginError::TooOften => Problem::RateLimited,
+            LoginError::HighRisk => Problem::WechatHighRisk,
+            LoginError::TooOften => return ApiError::limited(A_MINUTE_US).because(error),
             LoginError::Unavailable(_) | LoginError::Unreachable(_) => Problem::WechatUnavailable,
             LoginError::Misconfigured(..) => Problem::Internal,
         };
@@ -105,17 +108,22 @@ impl WechatLogin {
     }
 }
 
-/// The codes are those of WeChat's documentation of `code2Session`.
+/// The codes are those of WeChat's documentation of `code2Session`, and of its server API in general.
 fn read(answer: Answer) -> Result<Identity, LoginError> {
     match (answer.errcode, answer.openid) {
         (0, Some(openid)) if !openid.is_empty() && openid.is_ascii() => {
             Ok(Identity { openid, unionid: answer.unionid })
         }
         (0, _) => Err(LoginError::Unavailable("an answer without an openid".to_owned())),
+        // Wrong or too old, used, missing.
         (code @ (40029 | 40163 | 41008), _) => Err(LoginError::CodeRefused(code, answer.errmsg)),
         (40226, _) => Err(LoginError::HighRisk),
         (45011, _) => Err(LoginError::TooOften),
-        (code @ (40013 | 40125 | 41002 | 41004), _) => Err(LoginError::Misconfigured(code, answer.errmsg)),
+        // The appid, the secret (wrong, missing, frozen), the account's rights, our address.
+        (code @ (40002 | 40013 | 40125 | 40164 | 40243 | 41002 | 41004 | 48001 | 50002 | 50007), _) => {
+            Err(LoginError::Misconfigured(code, answer.errmsg))
+        }
+        // Busy (-1), over its daily quota (45009), or a code that nobody has heard of.
         (code, _) => Err(LoginError::Unavailable(format!("{code} {}", answer.errmsg))),
     }
 }
@@ -129,19 +137,39 @@ mod tests {
     }
 
     #[test]
-    fn each_error_code_means_something() {
+    fn each_error_code_has_its_problem() {
+        for (errcode, problem) in [
+            (-1, Problem::WechatUnavailable),
+            (40002, Problem::Internal),
+            (40013, Problem::Internal),
+            (40029, Problem::WechatCodeInvalid),
+            (40125, Problem::Internal),
+            (40163, Problem::WechatCodeInvalid),
+            (40164, Problem::Internal),
+            (40226, Problem::WechatHighRisk),
+            (40243, Problem::Internal),
+            (41002, Problem::Internal),
+            (41004, Problem::Internal),
+            (41008, Problem::WechatCodeInvalid),
+            (45009, Problem::WechatUnavailable),
+            (45011, Problem::RateLimited),
+            (48001, Problem::Internal),
+            (99999, Problem::WechatUnavailable),
+        ] {
+            let refused = answer(&format!(r#"{{"errcode":{errcode},"errmsg":"why"}}"#)).unwrap_err();
+            let told = refused.to_string();
+            assert!(told.contains(&errcode.to_string()), "the log names the code: {told}");
+            assert_eq!(ApiError::from(refused).problem, problem, "{errcode}");
+        }
+    }
+
+    #[test]
+    fn an_identity_has_an_openid() {
         let identity = answer(r#"{"openid":"o1","session_key":"s","unionid":"u1"}"#).unwrap();
         assert_eq!(identity, Identity { openid: "o1".into(), unionid: Some("u1".into()) });
-        assert!(matches!(
-            answer(r#"{"errcode":40029,"errmsg":"bad"}"#),
-            Err(LoginError::CodeRefused(40029, _))
-        ));
-        assert!(matches!(answer(r#"{"errcode":40163}"#), Err(LoginError::CodeRefused(40163, _))));
-        assert!(matches!(answer(r#"{"errcode":40226}"#), Err(LoginError::HighRisk)));
-        assert!(matches!(answer(r#"{"errcode":45011}"#), Err(LoginError::TooOften)));
-        assert!(matches!(answer(r#"{"errcode":-1}"#), Err(LoginError::Unavailable(_))));
-        assert!(matches!(answer(r#"{"errcode":40125}"#), Err(LoginError::Misconfigured(..))));
-        assert!(matches!(answer("{}"), Err(LoginError::Unavailable(_))));
-        assert!(matches!(answer(r#"{"openid":""}"#), Err(LoginError::Unavailable(_))));
+        assert!(answer(r#"{"errcode":0,"openid":"o1"}"#).is_ok());
+        for odd in ["{}", r#"{"openid":""}"#, r#"{"openid":"张三"}"#] {
+            assert!(matches!(answer(odd), Err(LoginError::Unavailable(_))), "{odd}");
+        }
     }
 }

@@ -10,6 +10,7 @@ pub mod notify;
 pub mod pay;
 pub mod platform;
 mod public_key;
+pub mod phone;
 pub mod sign;
 pub mod skew;
 
