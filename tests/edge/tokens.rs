@@ -65,6 +65,46 @@ async fn two_shoppers_never_see_each_others_replies() {
 }
 
 #[tokio::test]
+async fn an_expired_token_is_told_apart_so_that_the_phone_can_log_in_again_silently() {
+    let shop = EdgeShop::start().await;
+    let shopper = shop.shopper("小王").await;
+    let tokens = shop.shop.tokens();
+    let mut claims = tokens.claims(shopper.id);
+    (claims.iat, claims.exp) = (claims.iat - 7200, claims.iat - 3600);
+    let old = shop.phone.with_token(&tokens.sign(&claims));
+    shop.line.forget();
+    for call in [Call::get("/api/user/info"), Call::post("/api/orders", &json!({}))] {
+        old.send(call).await.fails_with(Problem::TokenExpired);
+    }
+    assert_eq!(shop.line.seen("/").len(), 0, "the origin is not asked");
+    let again = shop.shopper("小王").await;
+    assert_eq!(again.id, shopper.id);
+    again.api.get("/api/user/info").await.data();
+    shopper.api.get("/api/user/info").await.data();
+}
+
+#[tokio::test]
+async fn the_edge_remembers_a_token_and_cannot_keep_its_session_alive() {
+    let shop = EdgeShop::start().await;
+    let (first, second) = (shop.shopper("小王").await, shop.shopper("小王").await);
+    for _ in 0..2 {
+        first.api.get("/api/user/info").await.data();
+        second.api.get("/api/user/info").await.data();
+    }
+    let edit = json!({"nickname": "王"});
+    assert_eq!(first.api.put("/api/user/info", &edit).await.data()["nickname"], "王");
+    first.api.post("/api/user/phone", &json!({"code": "x"})).await.fails_with(Problem::PhoneBindingOff);
+    first.api.post("/api/user/logout", &json!({})).await.data();
+    for shopper in [&first, &second] {
+        shopper.api.get("/api/user/info").await.fails_with(Problem::Unauthenticated);
+        shopper.api.put("/api/user/info", &edit).await.fails_with(Problem::Unauthenticated);
+        shopper.try_order(1, 1, 1).await.fails_with(Problem::Unauthenticated);
+    }
+    first.api.post("/api/user/logout", &json!({})).await.data();
+    shop.shopper("小王").await.api.get("/api/user/info").await.data();
+}
+
+#[tokio::test]
 async fn a_remembered_token_is_good_no_longer_than_it_says() {
     let shop = EdgeShop::start().await;
     let shopper = shop.shopper("小王").await;

@@ -4,6 +4,7 @@
 // Helpers outside `#[test]` functions may fail a test in the shortest way.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod accounts;
 mod bad_input;
 mod edge_signature;
 mod limits;

@@ -4,8 +4,11 @@ use farmgate_tests::{Forgery, Problem, Shop, Value, json};
 use reqwest::Method;
 
 /// Everything that needs a user, as (method, path).
-const PRIVATE: [(&str, &str); 10] = [
+const PRIVATE: [(&str, &str); 13] = [
     ("GET", "/api/user/info"),
+    ("PUT", "/api/user/info"),
+    ("POST", "/api/user/phone"),
+    ("POST", "/api/user/logout"),
     ("GET", "/api/addresses"),
     ("POST", "/api/addresses"),
     ("GET", "/api/addresses/1"),
