@@ -26,6 +26,7 @@ mod payments;
 mod pictures;
 mod redis;
 mod refunds;
+mod reviews;
 mod rotate;
 mod router;
 mod sales;
@@ -54,6 +55,7 @@ use crate::db::Db;
 use crate::outbox::operator::OutboxCommand;
 use crate::payments::operator::PaymentsCommand;
 use crate::refunds::operator::RefundCommand;
+use crate::reviews::operator::ReviewCommand;
 use crate::rotate::RotateStep;
 use crate::shipments::operator::OrderCommand;
 use crate::users::operator::UserCommand;
@@ -122,6 +124,11 @@ enum Command {
         #[command(subcommand)]
         command: UserCommand,
     },
+    /// Shows reviews, and decides about those that WeChat's text check leaves to a person.
+    Review {
+        #[command(subcommand)]
+        command: ReviewCommand,
+    },
     /// Makes the shop's own keys, once.
     Keygen {
         /// Where jwt.pem, jwks.json, origin.env and edge.env go.
@@ -184,6 +191,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Payments { command } => ask_about_payments(config, command).await,
             Command::Refund { command } => refund(&config, &command).await,
             Command::User { command } => show_users(&config, &command).await,
+            Command::Review { command } => show_reviews(&config, &command).await,
             Command::Keygen { .. } | Command::Rotate { .. } | Command::Openapi => Ok(()),
         }
     })
@@ -278,6 +286,14 @@ async fn refund(config: &Config, command: &RefundCommand) -> anyhow::Result<()> 
 async fn show_users(config: &Config, command: &UserCommand) -> anyhow::Result<()> {
     let db = database(config)?;
     let text = users::operator::run(db.pool(), &config.crypto, command).await?;
+    print!("{text}");
+    db.close().await;
+    Ok(())
+}
+
+async fn show_reviews(config: &Config, command: &ReviewCommand) -> anyhow::Result<()> {
+    let db = database(config)?;
+    let text = reviews::operator::run(db.pool(), command).await?;
     print!("{text}");
     db.close().await;
     Ok(())

@@ -19,7 +19,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::app::App;
 use crate::http::{edge_signature, replies};
 use crate::{
-    addresses, catalog, coupons, messages, notifications, orders, payments, pictures, shipments, users,
+    addresses, catalog, coupons, messages, notifications, orders, payments, pictures, reviews, shipments, users,
 };
 
 #[derive(OpenApi)]
@@ -50,6 +50,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(notifications::router())
         .merge(shipments::router())
         .merge(messages::router())
+        .merge(reviews::router())
 }
 
 /// The OpenAPI document of the routes below. The limits stand before all of them, so they are added here once.

@@ -62,6 +62,8 @@ id!(/// A row of `user_coupons`: a coupon that a shopper holds.
     CouponId);
 id!(/// A row of `coupons`: what shoppers can claim.
     CouponIssueId);
+id!(/// A row of `reviews`.
+    ReviewId);
 
 /// Not a positive whole number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

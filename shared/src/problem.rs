@@ -32,6 +32,7 @@ pub enum Problem {
     CouponSoldOut,
     CouponLimit,
     AddressLimit,
+    AlreadyReviewed,
     PayloadTooLarge,
     UnsupportedMediaType,
     IdempotencyKeyReused,
@@ -43,7 +44,7 @@ pub enum Problem {
 
 impl Problem {
     /// Every problem, in the order of docs/API.md.
-    pub const ALL: [Problem; 33] = [
+    pub const ALL: [Problem; 34] = [
         Problem::InvalidJson,
         Problem::InvalidParameter,
         Problem::WechatCodeInvalid,
@@ -70,6 +71,7 @@ impl Problem {
         Problem::CouponSoldOut,
         Problem::CouponLimit,
         Problem::AddressLimit,
+        Problem::AlreadyReviewed,
         Problem::PayloadTooLarge,
         Problem::UnsupportedMediaType,
         Problem::IdempotencyKeyReused,
@@ -109,6 +111,7 @@ impl Problem {
             Problem::CouponSoldOut => (409, "coupon_sold_out", "优惠券已被领完"),
             Problem::CouponLimit => (409, "coupon_limit", "已达到每人领取上限"),
             Problem::AddressLimit => (409, "address_limit", "收货地址数量已达上限，请先删除不用的地址"),
+            Problem::AlreadyReviewed => (409, "already_reviewed", "该商品已评价过"),
             Problem::PayloadTooLarge => (413, "payload_too_large", "请求内容过大"),
             Problem::UnsupportedMediaType => (415, "unsupported_media_type", "请求内容须为 JSON"),
             Problem::IdempotencyKeyReused => (422, "idempotency_key_reused", "重复的请求编号，内容却不相同"),

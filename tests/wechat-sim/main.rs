@@ -18,6 +18,7 @@ mod reply;
 mod server;
 mod shipping;
 mod state;
+mod text_check;
 mod token;
 
 use std::io::Write as _;

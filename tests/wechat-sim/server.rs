@@ -17,7 +17,7 @@ use crate::faults::ApiFault;
 use crate::notify::pause;
 use crate::reply::{PayError, Signer, Unsigned, json_reply, signed};
 use crate::state::{Call, Shared, Sim, beijing_time, now};
-use crate::{auth, bills, controls, login, messages, pay, phone, refunds, shipping, token};
+use crate::{auth, bills, controls, login, messages, pay, phone, refunds, shipping, text_check, token};
 
 /// Far above any honest call.
 const MAX_BODY: usize = 1024 * 1024;
@@ -26,6 +26,7 @@ pub fn router(sim: Shared) -> Router {
     let shop = Router::new()
         .route("/sns/jscode2session", get(login::login))
         .route("/cgi-bin/stable_token", post(token::stable_token))
+        .route("/wxa/msg_sec_check", post(text_check::msg_sec_check))
         .route("/wxa/business/getuserphonenumber", post(phone::get_user_phone_number))
         .route("/wxa/sec/order/upload_shipping_info", post(shipping::upload_shipping_info))
         .route("/cgi-bin/message/subscribe/send", post(messages::send))

@@ -157,6 +157,7 @@ impl UsedCodes {
 pub struct Logins {
     pub used_codes: UsedCodes,
     recent: HashMap<String, VecDeque<i64>>,
+    last_seen: HashMap<String, i64>,
 }
 
 /// WeChat's limit of logins a minute and shopper.
@@ -173,7 +174,13 @@ impl Logins {
             return false;
         }
         recent.push_back(now);
+        self.last_seen.insert(openid.to_owned(), now);
         true
+    }
+
+    /// When the shopper logged in last.
+    pub fn last_seen(&self, openid: &str) -> Option<i64> {
+        self.last_seen.get(openid).copied()
     }
 }
 

@@ -3,12 +3,13 @@
 
 use super::model::Consumer;
 
-pub static CONSUMERS: [Consumer; 5] = [
+pub static CONSUMERS: [Consumer; 6] = [
     crate::timeline::CONSUMER,
     crate::sales::CONSUMER,
     crate::refunds::CONSUMER,
     crate::shipments::upload::CONSUMER,
     crate::messages::CONSUMER,
+    crate::reviews::CONSUMER,
 ];
 
 #[cfg(test)]

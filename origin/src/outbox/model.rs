@@ -35,10 +35,12 @@ pub enum EventKind {
     OrderShipped,
     /// A shipped order got another parcel number.
     OrderReshipped,
+    /// A line was reviewed, and its text is to be checked.
+    ReviewWritten,
 }
 
 impl EventKind {
-    pub const ALL: [EventKind; 12] = [
+    pub const ALL: [EventKind; 13] = [
         EventKind::OrderPlaced,
         EventKind::OrderPaid,
         EventKind::OrderCancelled,
@@ -51,6 +53,7 @@ impl EventKind {
         EventKind::OrderRefunded,
         EventKind::OrderShipped,
         EventKind::OrderReshipped,
+        EventKind::ReviewWritten,
     ];
 
     /// The name in the database: never changed, since rows of older binaries carry it.
@@ -68,6 +71,7 @@ impl EventKind {
             EventKind::OrderRefunded => "order_refunded",
             EventKind::OrderShipped => "order_shipped",
             EventKind::OrderReshipped => "order_reshipped",
+            EventKind::ReviewWritten => "review_written",
         }
     }
 

@@ -12,7 +12,7 @@ use crate::outbox::model::{ALWAYS, Consumer, Effect, Event, EventKind, Failure};
 pub use store::Entry;
 
 /// All but the placing, which the order itself tells: a rush then writes nothing here.
-const WANTS: [EventKind; 11] = [
+const WANTS: [EventKind; 12] = [
     EventKind::OrderPaid,
     EventKind::OrderCancelled,
     EventKind::OrderCompleted,
@@ -24,6 +24,7 @@ const WANTS: [EventKind; 11] = [
     EventKind::OrderRefunded,
     EventKind::OrderShipped,
     EventKind::OrderReshipped,
+    EventKind::ReviewWritten,
 ];
 
 pub const CONSUMER: Consumer =

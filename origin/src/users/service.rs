@@ -1,5 +1,7 @@
 //! Use cases of shoppers.
 
+use std::collections::HashMap;
+
 use farmgate_shared::api::users::{LoggedIn, Login, UserInfo};
 use farmgate_shared::ids::UserId;
 use farmgate_shared::problem::Problem;
@@ -127,6 +129,29 @@ pub async fn unban(pool: &MySqlPool, user: UserId) -> Result<bool, sqlx::Error> 
         tracing::info!(user = user.0, "account unbanned");
     }
     Ok(changed)
+}
+
+/// What others may see of a shopper.
+#[derive(Debug)]
+pub struct Face {
+    /// Empty until the shopper chooses one.
+    pub nickname: String,
+    pub avatar: String,
+}
+
+/// The faces of some shoppers, by their ids.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn faces(pool: &MySqlPool, users: Vec<UserId>) -> Result<HashMap<i64, Face>, sqlx::Error> {
+    if users.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = store::faces(pool, users).await?;
+    let face = |(id, nickname, avatar): (i64, Option<String>, Option<String>)| {
+        (id, Face { nickname: nickname.unwrap_or_default(), avatar: avatar.unwrap_or_default() })
+    };
+    Ok(rows.into_iter().map(face).collect())
 }
 
 /// The openid under which WeChat knows this shopper, for paying.

@@ -85,6 +85,16 @@ pub async fn standings(
     query.build_query_as().fetch_all(connection).await
 }
 
+/// Id, nickname and avatar of some users.
+pub async fn faces(
+    pool: &MySqlPool,
+    users: impl IntoIterator<Item = UserId>,
+) -> Result<Vec<(i64, Option<String>, Option<String>)>, sqlx::Error> {
+    let mut query = QueryBuilder::new("SELECT id, nickname, avatar FROM users WHERE id IN ");
+    push_list(&mut query, users.into_iter().map(|user| user.0));
+    query.build_query_as().fetch_all(pool).await
+}
+
 /// The accounts that have this number.
 pub async fn find_by_phone(pool: &MySqlPool, index: &[u8]) -> Result<Vec<UserRow>, sqlx::Error> {
     sqlx::query_as(

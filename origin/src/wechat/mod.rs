@@ -13,6 +13,7 @@ mod public_key;
 pub mod phone;
 pub mod sign;
 pub mod skew;
+pub mod text_check;
 
 use std::time::Duration;
 

@@ -8,6 +8,7 @@ pub mod messages;
 pub mod orders;
 pub mod payments;
 pub mod shipments;
+pub mod reviews;
 pub mod users;
 
 use serde::{Deserialize, Serialize};
