@@ -544,8 +544,10 @@ impl Config {
         for (name, id) in [("wechat.appid", &self.wechat.appid), ("pay.mchid", &self.pay.mchid)] {
             ensure!(id.len() <= 32, "the setting {name} must have at most 32 bytes (WeChat's limit)");
         }
-        let urls =
-            [("pay.notify_url", &self.pay.notify_url), ("pay.refund_notify_url", &self.pay.refund_notify_url)];
+        let urls = [
+            ("pay.notify_url", &self.pay.notify_url),
+            ("pay.refund_notify_url", &self.pay.refund_notify_url),
+        ];
         for (name, url) in urls {
             ensure!(
                 url.len() <= 255 && !url.contains(['?', '#']),

@@ -19,7 +19,8 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::app::App;
 use crate::http::{edge_signature, replies};
 use crate::{
-    addresses, catalog, coupons, messages, notifications, orders, payments, pictures, reviews, shipments, users,
+    addresses, catalog, coupons, messages, notifications, orders, payments, pictures, reviews, shipments,
+    users,
 };
 
 #[derive(OpenApi)]

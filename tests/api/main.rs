@@ -25,6 +25,7 @@ mod products;
 mod receiving;
 mod refunds;
 mod shipping;
+mod reviews;
 mod snapshot;
 mod sold_out;
 mod users;

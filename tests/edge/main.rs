@@ -14,6 +14,7 @@ mod freshness;
 mod journey;
 mod limits;
 mod outage;
+mod reviews;
 mod rotation;
 mod second_cache;
 mod shipping;

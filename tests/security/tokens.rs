@@ -4,7 +4,7 @@ use farmgate_tests::{Forgery, Problem, Shop, Value, json};
 use reqwest::Method;
 
 /// Everything that needs a user, as (method, path).
-const PRIVATE: [(&str, &str); 13] = [
+const PRIVATE: [(&str, &str); 15] = [
     ("GET", "/api/user/info"),
     ("PUT", "/api/user/info"),
     ("POST", "/api/user/phone"),
@@ -18,6 +18,8 @@ const PRIVATE: [(&str, &str); 13] = [
     ("POST", "/api/orders"),
     ("GET", "/api/orders/1"),
     ("POST", "/api/orders/1/pay"),
+    ("GET", "/api/orders/1/reviews"),
+    ("POST", "/api/orders/1/reviews"),
 ];
 
 #[tokio::test]

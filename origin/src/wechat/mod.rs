@@ -1,16 +1,16 @@
 //! WeChat's servers: login, the mini-program's server API, and Pay v3. Every address, key and serial is a setting, so any server that speaks the
 //! protocol can stand at the other end.
 
+mod access_token;
 #[cfg(test)]
 mod hostile;
-mod access_token;
 pub mod login;
 pub mod mini;
 pub mod notify;
 pub mod pay;
+pub mod phone;
 pub mod platform;
 mod public_key;
-pub mod phone;
 pub mod sign;
 pub mod skew;
 pub mod text_check;

@@ -7,8 +7,8 @@ pub mod coupons;
 pub mod messages;
 pub mod orders;
 pub mod payments;
-pub mod shipments;
 pub mod reviews;
+pub mod shipments;
 pub mod users;
 
 use serde::{Deserialize, Serialize};
