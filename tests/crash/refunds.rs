@@ -99,8 +99,7 @@ async fn a_worker_killed_between_a_late_payment_and_its_refund_refunds_once() {
 
 #[tokio::test]
 async fn a_wechat_that_is_away_delays_refunds_and_loses_none() {
-    let shop =
-        ShopPlan::new().hasty_refunds().setting("FARMGATE_PAY__CALL_WITHIN_MS", 500).worker().start().await;
+    let shop = ShopPlan::new().hasty_refunds().worker().start().await;
     let (shopper, order, _) = bought(&shop).await;
     let (product, ..) = shop.first_product().await;
     let second = shopper.buy(&shop.wechat, product, 1).await;
