@@ -101,18 +101,18 @@ async fn a_shopper_who_agreed_is_told_how_much_went_back() {
     assert!(is_done, "{said}");
     shop.refunds_become(&order, &[2]).await;
     all_is_delivered(&shop).await;
-    shop.refund_all(&order).await;
-    shop.refunds_become(&order, &[2, 2]).await;
+    let other = buy(&shop, "小王").await;
+    shop.refund_all(&other).await;
+    shop.refunds_become(&other, &[2]).await;
     all_is_delivered(&shop).await;
-    let rest = order["actual_amount"].as_f64().unwrap() - 1.5;
-    let told: Vec<String> = shop
-        .wechat
-        .messages()
-        .await
+    let whole = other["actual_amount"].as_f64().unwrap();
+    let messages = shop.wechat.messages().await;
+    let told: Vec<(&Value, &Value)> = messages
         .iter()
-        .map(|message| message["data"]["amount3"]["value"].as_str().unwrap().to_owned())
+        .map(|message| (&message["data"]["character_string1"]["value"], &message["data"]["amount3"]["value"]))
         .collect();
-    assert_eq!(told, ["¥1.50".to_owned(), format!("¥{rest:.2}")]);
+    let whole = json!(format!("¥{whole:.2}"));
+    assert_eq!(told, [(&order["order_no"], &json!("¥1.50")), (&other["order_no"], &whole)]);
     let refunded: Vec<_> = counted(&shop).await.into_iter().filter(|(what, _)| what == "refunded").collect();
     assert_eq!(refunded, vec![("refunded".to_owned(), 1); 2]);
 }

@@ -122,7 +122,7 @@ async fn a_whole_refund_of_what_was_not_shipped_gives_its_goods_back() {
 #[tokio::test]
 async fn what_was_shipped_stays_sold_when_its_money_goes_back() {
     let (shop, shopper, order, sku) = bought().await;
-    shop.change("UPDATE orders SET shipped_at = UTC_TIMESTAMP(3), status = status + ", 1).await;
+    shop.ship(&order, &["--pick-up"]).await;
     let stock = shop.stock(sku).await;
     shop.refund_all(&order).await;
     shop.refunds_become(&order, &[2]).await;
