@@ -15,12 +15,12 @@ fn plan() -> ShopPlan {
         .setting("FARMGATE_OUTBOX__AWAY_RETRY_MS", 200)
 }
 
-/// An order that arrived. What ships an order is another file's matter.
+/// An order that arrived.
 async fn completed(shop: &Shop, shopper: &Shopper) -> (i64, i64, i64) {
     let (product, sku, _) = shop.first_product().await;
-    let order = shopper.buy(&shop.wechat, product, 1).await["order_id"].as_i64().unwrap();
-    shop.script(&format!("UPDATE orders SET status = 2, shipped_at = UTC_TIMESTAMP(3) WHERE id = {order}"))
-        .await;
+    let bought = shopper.buy(&shop.wechat, product, 1).await;
+    shop.ship(&bought, &["--pick-up"]).await;
+    let order = bought["order_id"].as_i64().unwrap();
     shopper.api.post(&format!("/api/orders/{order}/confirm"), &json!({})).await.data();
     (order, product, sku)
 }
