@@ -28,6 +28,7 @@ async fn a_missing_short_or_plain_setting_is_refused_at_the_start_by_name() {
                 ("FARMGATE_WECHAT__BASE_URL", "https://wechat.example"),
                 ("FARMGATE_PAY__BASE_URL", "https://pay.example"),
                 ("FARMGATE_PAY__NOTIFY_URL", "https://shop.example/api/payments/wechat/notify"),
+                ("FARMGATE_PAY__REFUND_NOTIFY_URL", "https://shop.example/api/payments/wechat/refund-notify"),
                 ("FARMGATE_HTTP__PUBLIC_URL", "https://shop.example"),
             ],
             "index_key",
