@@ -184,7 +184,9 @@ pub async fn prepay(State(sim): State<Shared>, body: Bytes) -> Result<Response, 
     // A second one is compared to the byte, which is stricter than parameter by parameter.
     let request = Value::String(String::from_utf8_lossy(&body).into_owned());
     let mut books = sim.books();
-    if let Some(order) = books.orders.get(&prepay.out_trade_no) {
+    let prepay_id =
+        format!("wx{}{}", digits_of(&beijing_time(now), 14), random_text(b"0123456789abcdef", 20));
+    if let Some(order) = books.orders.get_mut(&prepay.out_trade_no) {
         return match order.state {
             TradeState::Success | TradeState::Refund => {
                 Err(PayError::new(StatusCode::BAD_REQUEST, "ORDERPAID", "该订单已支付"))
@@ -193,11 +195,15 @@ pub async fn prepay(State(sim): State<Shared>, body: Bytes) -> Result<Response, 
             TradeState::NotPay if order.request != request => {
                 Err(PayError::new(StatusCode::BAD_REQUEST, "INVALID_REQUEST", "201 商户订单号重复"))
             }
-            TradeState::NotPay => Ok(prepaid(&order.prepay_id)),
+            TradeState::NotPay => {
+                if order.is_prepay_over(now) {
+                    order.prepay_id = prepay_id;
+                    order.opened_at = now;
+                }
+                Ok(prepaid(&order.prepay_id))
+            }
         };
     }
-    let prepay_id =
-        format!("wx{}{}", digits_of(&beijing_time(now), 14), random_text(b"0123456789abcdef", 20));
     let reply = prepaid(&prepay_id);
     let order =
         Order { request, prepay_id, opened_at: now, state: TradeState::NotPay, payment: None, prepay };
@@ -319,6 +325,11 @@ pub fn new_payment(now: i64) -> Payment {
 }
 
 impl Order {
+    /// Whether its prepay_id is no longer good; the same prepay then brings another one.
+    fn is_prepay_over(&self, now: i64) -> bool {
+        now > self.opened_at + PREPAY_SECONDS
+    }
+
     /// The shopper pays.
     ///
     /// # Errors
@@ -332,7 +343,7 @@ impl Order {
         if self.prepay.time_expire.is_some_and(|last| now > last) {
             return Err("time_expire has passed");
         }
-        if now > self.opened_at + PREPAY_SECONDS {
+        if self.is_prepay_over(now) {
             return Err("the prepay_id is older than two hours");
         }
         self.state = TradeState::Success;
@@ -461,6 +472,9 @@ mod tests {
         assert!(open.clone().pay(NOW + 1801).is_err(), "the shop's own deadline");
         let mut patient = open.clone();
         patient.prepay.time_expire = None;
+        assert!(
+            patient.is_prepay_over(NOW + PREPAY_SECONDS + 1) && !patient.is_prepay_over(NOW + PREPAY_SECONDS)
+        );
         assert!(patient.clone().pay(NOW + PREPAY_SECONDS + 1).is_err());
         assert!(patient.pay(NOW + PREPAY_SECONDS).is_ok());
         assert!(Order { state: TradeState::Closed, ..open }.pay(NOW).is_err());

@@ -1,6 +1,6 @@
 //! Refunds: asking for one, asking about one, and what becomes of it. Promises the shop the rules that the real service
 //! documents — a number stands for one request, all parts together never exceed what was paid, at most fifty of them, a
-//! minute apart — and a notification, sealed and signed, once a refund is decided.
+//! minute apart, within a year of the payment — and a notification, sealed and signed, once a refund is decided.
 //!
 //! A refund is paid back a moment after it was asked for, unless `faults.rs` was told otherwise. Two controls:
 //!
@@ -18,6 +18,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::controls::{Refused, Reply, done, read};
 use crate::faults::{NotifyFault, RefundFault};
@@ -31,6 +33,8 @@ use crate::state::{Books, Order, Shared, TradeState, beijing_time, now};
 const MOST_PARTS: usize = 50;
 /// Seconds between two of them.
 const GAP_SECONDS: f64 = 60.0;
+/// How long after its payment an order can be refunded.
+const YEAR_SECONDS: i128 = 365 * 24 * 3600;
 /// How long a refund is under way.
 const DECIDED_AFTER: Duration = Duration::from_millis(30);
 
@@ -172,6 +176,10 @@ impl Refund {
         };
         if wish.total != order.prepay.total {
             return Err(against_the_rules("订单金额与原订单不一致"));
+        }
+        let paid_at = OffsetDateTime::parse(&paid.success_time, &Rfc3339).map(OffsetDateTime::unix_timestamp);
+        if paid_at.is_ok_and(|paid_at| now_ms / 1000 > i128::from(paid_at) + YEAR_SECONDS) {
+            return Err(against_the_rules("订单已经超过可退款的最大期限"));
         }
         let out_trade_no = &order.prepay.out_trade_no;
         let earlier: Vec<&Refund> =
@@ -507,6 +515,14 @@ mod tests {
             assert_eq!(ask(&mut refunds, &part.to_string(), 1, i128::from(part) * MINUTE), Ok(()), "{part}");
         }
         assert_eq!(ask(&mut refunds, "50", 1, 50 * MINUTE), Err("INVALID_REQUEST"));
+    }
+
+    #[test]
+    fn a_refund_comes_within_a_year_of_the_payment() {
+        let paid = 1_700_000_000_000 - 1; // a millisecond before 2023-11-15T06:13:20+08:00
+        let year = YEAR_SECONDS * 1000;
+        assert_eq!(ask(&mut Refunds::new(), "a", 1, paid + year), Ok(()));
+        assert_eq!(ask(&mut Refunds::new(), "a", 1, paid + year + 1001), Err("INVALID_REQUEST"));
     }
 
     #[test]
