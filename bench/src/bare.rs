@@ -1,6 +1,7 @@
 //! The physical ceiling: the SQL of the origin's batched order writer in a bare loop, with no HTTP, no Redis, no shopper
 //! and no check. Batches of one size, each one transaction, over several connections, all of one SKU. The schema is the
-//! origin's own, migrated by the origin; the statements stand in [`write`], in the order in which the origin sends them.
+//! origin's own, migrated by the origin; [`write`] writes the same rows in the same order as the origin, in prepared
+//! statements where the origin has scripts.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -104,8 +105,8 @@ struct Row {
     id: i64,
 }
 
-/// The statements of one batch, in the order in which the origin's writer (`orders/writer.rs`) sends them: the guarded
-/// update of the SKU last, since it locks what all batches want. To be kept equal to that writer.
+/// What one batch writes, in the order of the origin's writer (`orders/writer.rs`): the guarded update of the SKU last, since
+/// it locks what all batches want. To be kept equal to that writer.
 async fn write(connection: &mut MySqlConnection, sku: i64) -> Result<(), sqlx::Error> {
     let now = OffsetDateTime::now_utc();
     let mut orders: Vec<Row> = (0..BATCH)
@@ -117,10 +118,10 @@ async fn write(connection: &mut MySqlConnection, sku: i64) -> Result<(), sqlx::E
         })
         .collect();
     insert_orders(connection, &mut orders, now).await?;
+    look_for_tombstones(connection, &orders).await?;
+    insert_keys(connection, &orders, now).await?;
     insert_items(connection, &orders, sku).await?;
     insert_events(connection, &orders).await?;
-    insert_keys(connection, &orders, now).await?;
-    look_for_tombstones(connection, &orders).await?;
     insert_movements(connection, &orders, sku).await?;
     hold(connection, sku).await
 }
