@@ -14,9 +14,9 @@ use serde::de::DeserializeOwned;
 use sqlx::{MySqlConnection, MySqlPool};
 use time::{Duration, OffsetDateTime};
 
+use crate::db::Db;
 use crate::db::lookup::{Lookup, LookupError};
 use crate::db::script::Script;
-use crate::db::{Db, is_duplicate};
 use crate::error::ApiError;
 
 /// Reads keys, those of many requests at once.
@@ -167,12 +167,11 @@ impl Keyed {
         connection: &mut MySqlConnection,
         now: OffsetDateTime,
     ) -> Result<Start<T>, IdempotencyError> {
-        match store::insert(connection, self.user, &self.key, &self.body_hash, now).await {
-            Ok(()) => return Ok(Start::First),
-            Err(error) if is_duplicate(&error) => {}
-            Err(error) => return Err(error.into()),
+        let row = store::take(connection, self.user, &self.key, &self.body_hash, now).await?;
+        // Replies are committed with their keys, so one without is this transaction's own.
+        if row.reply.is_none() {
+            return Ok(Start::First);
         }
-        let row = store::lock(connection, self.user, &self.key).await?;
         if self.is_stale(&row, now) {
             store::renew(connection, self.user, &self.key, now).await?;
             return Ok(Start::First);

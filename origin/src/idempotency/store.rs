@@ -33,34 +33,32 @@ pub async fn find_all(
         .collect()
 }
 
-pub async fn lock(connection: &mut MySqlConnection, user: UserId, key: &str) -> Result<KeyRow, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT body_hash, reply, created_at FROM idempotency_keys \
-         WHERE user_id = ? AND idempotency_key = ? FOR UPDATE",
-    )
-    .bind(user.0)
-    .bind(key)
-    .fetch_one(connection)
-    .await
-}
-
-pub async fn insert(
+/// Takes a key for this transaction: its row is made where there is none, and is this transaction's alone either way. A plain
+/// INSERT would share the row of an earlier one with all who wait for it, and they would kill each other for more.
+pub async fn take(
     connection: &mut MySqlConnection,
     user: UserId,
     key: &str,
     body_hash: &[u8],
     now: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+) -> Result<KeyRow, sqlx::Error> {
     sqlx::query(
-        "INSERT INTO idempotency_keys (user_id, idempotency_key, body_hash, created_at) VALUES (?, ?, ?, ?)",
+        "INSERT INTO idempotency_keys (user_id, idempotency_key, body_hash, created_at) VALUES (?, ?, ?, ?) \
+         ON DUPLICATE KEY UPDATE user_id = user_id",
     )
     .bind(user.0)
     .bind(key)
     .bind(body_hash)
     .bind(now)
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
+    sqlx::query_as(
+        "SELECT body_hash, reply, created_at FROM idempotency_keys WHERE user_id = ? AND idempotency_key = ?",
+    )
+    .bind(user.0)
+    .bind(key)
+    .fetch_one(connection)
+    .await
 }
 
 /// A key whose write is done.
