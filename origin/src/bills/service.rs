@@ -71,10 +71,13 @@ pub async fn reconcile(app: &Arc<App>, day: BillDay) -> Result<DayReport, Reconc
         all.into_iter().partition(|line| line.appid == app.pay.appid());
     let sums = sums(&lines, of_others.len(), hash).ok_or(ReconcileError::Overflow(day))?;
     let (lines, kept) = (Arc::new(lines), sums.clone());
+    store::want(app.db.pool(), day, now).await?;
     app.db
         .transaction("reconcile_bill", move |connection| {
             let (lines, sums) = (lines.clone(), kept.clone());
             Box::pin(async move {
+                // A neighbour that is compared at the same time must see these lines, or have its own seen here.
+                store::lock_days(connection, day.plus(-1), day.plus(1)).await?;
                 store::set_compared(connection, day, &sums, now).await?;
                 store::replace_lines(connection, day, &lines).await?;
                 // Its lines may decide about the last minutes of the day before, and the first of the day after.

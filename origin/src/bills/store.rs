@@ -111,6 +111,22 @@ pub async fn had(
     Ok(days.into_iter().map(BillDay).collect())
 }
 
+/// Takes the days from one to another for this transaction, in their order.
+pub async fn lock_days(
+    connection: &mut MySqlConnection,
+    from: BillDay,
+    to: BillDay,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "SELECT bill_date FROM bill_days WHERE bill_date BETWEEN ? AND ? ORDER BY bill_date FOR UPDATE",
+    )
+    .bind(from.0)
+    .bind(to.0)
+    .fetch_all(connection)
+    .await?;
+    Ok(())
+}
+
 /// Puts these lines in the place of the day's.
 pub async fn replace_lines(
     connection: &mut MySqlConnection,

@@ -43,8 +43,9 @@ pub enum BillError {
     Pay(#[from] PayError),
     #[error("WeChat is still writing the bill of this day")]
     BeingWritten,
-    #[error("the bill's address {0} is none")]
-    Address(String),
+    /// It is not shown: whoever has it may have the bill.
+    #[error("the bill's address is none")]
+    Address,
     #[error("the bill could not be fetched")]
     Fetch(#[source] reqwest::Error),
     #[error("the bill's server refused: {0}")]
@@ -97,8 +98,8 @@ impl PayClient {
     }
 
     async fn download(&self, address: &str, now: u64) -> Result<Vec<u8>, BillError> {
-        let no_address = || BillError::Address(address.to_owned());
-        let url = Url::parse(address).map_err(|_| no_address())?;
+        let url = Url::parse(address).map_err(|_| BillError::Address)?;
+        let fetch = |error: reqwest::Error| BillError::Fetch(error.without_url());
         // What is signed is what is sent: the path and query as the client writes them.
         let path = path_and_query(&url);
         let authorization = self.merchant.authorization("GET", &path, "", now).map_err(PayError::Sign)?;
@@ -111,12 +112,12 @@ impl PayClient {
             .header("wechatpay-serial", self.platform.preferred())
             .send()
             .await
-            .map_err(BillError::Fetch)?;
+            .map_err(fetch)?;
         if !response.status().is_success() {
             return Err(BillError::Refused(response.status()));
         }
         let mut packed = Vec::new();
-        while let Some(part) = response.chunk().await.map_err(BillError::Fetch)? {
+        while let Some(part) = response.chunk().await.map_err(fetch)? {
             if packed.len() + part.len() > MOST_PACKED {
                 return Err(BillError::TooLarge(MOST_PACKED));
             }
