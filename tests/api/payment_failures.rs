@@ -309,6 +309,42 @@ async fn an_order_that_cannot_be_closed_holds_nobody_up_and_is_left_alone() {
     assert_eq!(status(&first_shopper, &broken).await, 1);
 }
 
+#[tokio::test]
+async fn what_looks_like_an_outage_and_is_one_orders_alone_holds_nobody_up() {
+    let mut shop = Shop::start().await;
+    let (product, ..) = shop.first_product().await;
+    let earlier =
+        shop.shopper("小赵").await.buy(&shop.wechat, product, 1).await["order_id"].as_i64().unwrap();
+    let (first_shopper, taken) = prepaid(&shop, "小王").await;
+    let (_, refused) = prepaid(&shop, "小张").await;
+    let (other_shopper, other) = prepaid(&shop, "小李").await;
+    // Of the first, which is paid, MySQL has the transaction's number already; about the second WeChat answers nothing but 500.
+    let path = format!("{OF_ORDERS}{}", number(&refused));
+    let faults = json!({
+        "notify": [{"fault": "silent"}],
+        "api": [{"fault": "status", "status": 500, "code": "SYSTEM_ERROR", "path": path}],
+    });
+    shop.wechat.misbehave(faults).await;
+    let paid = shop.wechat.pay(number(&taken)).await;
+    let of_earlier = |transaction: &str| {
+        format!("UPDATE payments SET transaction_id = '{transaction}' WHERE order_id = {earlier}")
+    };
+    shop.script(&of_earlier(paid["transaction_id"].as_str().unwrap())).await;
+    for order in [&taken, &refused, &other] {
+        shop.let_time_run_out(order).await;
+    }
+    shop.start_worker().await;
+    eventually(LONG, "the last one closes", async || {
+        (status(&other_shopper, &other).await == 4).then_some(())
+    })
+    .await;
+    assert_eq!(status(&first_shopper, &taken).await, 0, "a person has to look");
+    shop.script(&of_earlier("4200000000")).await;
+    let (said_yes, said) = shop.command(&["payments", "ask", "--order", number(&taken)]).await;
+    assert!(said_yes, "{said}");
+    assert_eq!(status(&first_shopper, &taken).await, 1);
+}
+
 /// A shop whose edge is told to bear a wrong clock, so that WeChat is the one who minds.
 fn with_patient_edge() -> ShopPlan {
     ShopPlan::new().setting("FARMGATE_EDGE__MAX_SKEW_SECONDS", 1200)

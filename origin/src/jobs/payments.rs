@@ -1,7 +1,7 @@
 //! Closes orders that nobody paid in time, and asks about payments of which nothing was heard. Goes on beside the other jobs,
 //! which a WeChat that does not answer must not hold up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,9 +21,14 @@ const LONGEST_PAUSE: u32 = 30;
 /// An order that cannot be closed for a reason of its own is left alone this long.
 const REST: Duration = Duration::from_secs(60);
 
-/// Those orders, and until when.
+/// What earlier rounds could not close.
 #[derive(Debug, Default)]
-struct Resting(HashMap<OrderNo, Instant>);
+struct Resting {
+    /// For reasons of their own, and until when they are left alone.
+    until: HashMap<OrderNo, Instant>,
+    /// At which a round ended, as if WeChat or MySQL were away.
+    last: HashSet<OrderNo>,
+}
 
 /// Runs rounds until told to stop, which cuts one off where it is.
 pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
@@ -66,23 +71,27 @@ async fn round(app: &Arc<App>, resting: &mut Resting) -> bool {
 /// alone cannot be closed is logged and left alone for a minute.
 async fn close_overdue(app: &Arc<App>, resting: &mut Resting) -> anyhow::Result<u32> {
     let mut closed = 0;
-    resting.0.retain(|_, until| Instant::now() < *until);
-    for (order, order_no) in orders::service::overdue(app, MOST).await? {
-        if resting.0.contains_key(&order_no) {
-            continue;
-        }
+    resting.until.retain(|_, until| Instant::now() < *until);
+    let most = MOST.saturating_add(u32::try_from(resting.until.len()).unwrap_or(u32::MAX));
+    let mut overdue = orders::service::overdue(app, most).await?;
+    overdue.retain(|(_, order_no)| !resting.until.contains_key(order_no));
+    // What looked like an outage may be one order's alone: the others come first.
+    overdue.sort_by_key(|(_, order_no)| resting.last.contains(order_no));
+    for (order, order_no) in overdue {
         match orders::service::close_unpaid(app, order, &order_no).await {
             Ok(Closing::Closed) => closed += 1,
             Ok(Closing::Paid) => {}
             Err(error) if error.is_outage() => {
+                resting.last.insert(order_no.clone());
                 return Err(anyhow::Error::from(error).context(order_no));
             }
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::from(error));
                 tracing::error!(%order_no, error, "an overdue order stays open for now");
-                resting.0.insert(order_no, Instant::now() + REST);
+                resting.until.insert(order_no, Instant::now() + REST);
             }
         }
     }
+    resting.last.clear();
     Ok(closed)
 }

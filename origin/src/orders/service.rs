@@ -231,6 +231,15 @@ pub enum CloseUnpaidError {
     Here(#[from] OrderError),
 }
 
+impl From<CloseUnpaidError> for ApiError {
+    fn from(error: CloseUnpaidError) -> ApiError {
+        match error {
+            CloseUnpaidError::AtWechat(error) => ApiError::caused(Problem::WechatUnavailable, error),
+            CloseUnpaidError::Here(error) => error.into(),
+        }
+    }
+}
+
 impl CloseUnpaidError {
     /// Whether the next order would fare no better.
     pub fn is_outage(&self) -> bool {
@@ -267,9 +276,7 @@ pub async fn close_unpaid(
 pub async fn cancel(app: &Arc<App>, user: UserId, id: OrderId) -> Result<Order, ApiError> {
     let order = get(app, user, id).await?;
     if order.status == Status::AwaitingPayment.number() {
-        close_unpaid(app, id, &order.order_no)
-            .await
-            .map_err(|error| ApiError::caused(Problem::WechatUnavailable, error))?;
+        close_unpaid(app, id, &order.order_no).await?;
     }
     let order = get(app, user, id).await?;
     if order.status == Status::Cancelled.number() {

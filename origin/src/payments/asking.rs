@@ -35,7 +35,7 @@ impl AskError {
     fn is_outage(&self) -> bool {
         match self {
             AskError::Wechat(error) => error.is_outage(),
-            AskError::Record(error) => matches!(error, RecordError::NotNow(_)),
+            AskError::Record(error) => error.is_outage(),
             AskError::Database(error) => db::is_away(error),
         }
     }

@@ -8,6 +8,7 @@ use farmgate_shared::ids::OrderNo;
 use super::service::{self, RecordError};
 use super::store;
 use crate::app::App;
+use crate::db;
 use crate::wechat::pay::{PayError, Refusal};
 
 /// What became of an order that was to be closed.
@@ -36,8 +37,8 @@ impl ClosingError {
     pub fn is_outage(&self) -> bool {
         match self {
             ClosingError::Wechat(error) => error.is_outage(),
-            ClosingError::Record(error) => matches!(error, RecordError::NotNow(_)),
-            ClosingError::Database(_) => true,
+            ClosingError::Record(error) => error.is_outage(),
+            ClosingError::Database(error) => db::is_away(error),
         }
     }
 }

@@ -11,7 +11,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::store::{self, PaymentRow};
 use crate::app::App;
-use crate::db::TransactionError;
+use crate::db::{self, Retryable, TransactionError};
 use crate::error::ApiError;
 use crate::notifications::model::{NotificationError, Outcome};
 use crate::orders::service::OrderError;
@@ -96,6 +96,16 @@ pub enum RecordError {
     /// It could not be recorded now.
     #[error("could not be recorded")]
     NotNow(#[source] OrderError),
+}
+
+impl RecordError {
+    /// Whether MySQL is away, so that the next record would fare no better.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            RecordError::NotNow(error) => error.database().is_some_and(db::is_away),
+            RecordError::UnknownOrder | RecordError::Mismatch(_) => false,
+        }
+    }
 }
 
 impl From<RecordError> for NotificationError {
