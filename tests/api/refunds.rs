@@ -385,6 +385,8 @@ async fn what_may_not_be_refunded_is_refused_with_a_reason() {
         (&order, &["--reason", ""], "the reason must"),
         (&order, &["--reason", &long], "the reason must"),
         (&order, &["--reason", "坏果", "--key", "a b"], "the key must"),
+        (&order, &["--amount", "1", "--reason", "坏果", "--key", "late"], "the key must"),
+        (&order, &["--amount", "1", "--reason", "坏果", "--key", "all-2"], "the key must"),
         (&order, &["--amount", "1"], "--reason"),
         (&unpaid, &["--reason", "坏果"], "nothing was paid"),
         (&json!({"order_no": "2020010100000000000000"}), &["--reason", "坏果"], "no payment"),

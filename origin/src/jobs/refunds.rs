@@ -16,11 +16,16 @@ pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     let mut pause = tokio::time::interval(app.config.worker.interval());
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
+        let round = async {
+            pause.tick().await;
+            refunds::send_due(&app, MOST).await
+        };
+        // A refund that is cut off here is one whose worker died: its lease ends, and it is asked for again.
+        let sent = tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return,
-            _ = pause.tick() => {}
-        }
-        match refunds::send_due(&app, MOST).await {
+            sent = round => sent,
+        };
+        match sent {
             Ok(0) => {}
             Ok(changed) => tracing::info!(changed, "refunds went on"),
             Err(error) => tracing::warn!(%error, "refunds wait"),

@@ -83,7 +83,10 @@ async fn start(
         .with_context(|| format!("no payment of an order {order_no} is known"))?;
     let wish = NewRefund {
         order,
-        key: key.map_or_else(|| made_up_key(amount, reason), str::to_owned),
+        key: match key {
+            Some(key) => operators_key(key)?,
+            None => made_up_key(amount, reason),
+        },
         share: amount.map_or(Share::Rest, Share::Part),
         cause: Cause::Operator,
         reason: reason.to_owned(),
@@ -92,6 +95,14 @@ async fn start(
     let promised = service::start(db, wish).await?;
     let word = if promised.is_new { "promised" } else { "was promised before" };
     Ok(format!("{}  {} yuan  {word}\n", promised.out_refund_no, promised.amount))
+}
+
+/// A key that an operator gives. Those that the shop makes its own numbers with would shadow a refund of its own: `late`, and
+/// a number at the end, which tells an attempt from the one that WeChat closed.
+fn operators_key(key: &str) -> anyhow::Result<String> {
+    let numbered = key.rsplit_once('-').is_some_and(|(_, end)| end.bytes().all(|byte| byte.is_ascii_digit()));
+    ensure!(key != "late" && !numbered, "the key must not be `late`, and must not end with - and a number");
+    Ok(key.to_owned())
 }
 
 /// The same for the same command.
@@ -176,7 +187,8 @@ async fn retry(db: &Db, number: &str) -> anyhow::Result<String> {
         }
         Status::ToAsk | Status::AtWechat | Status::Stuck => {
             let mut connection = db.pool().acquire().await?;
-            store::postpone(&mut connection, row.id, now).await?;
+            // Decided since it was read.
+            ensure!(store::postpone(&mut connection, row.id, now).await?, "{number} was decided just now");
         }
         ended => return Err(RefundError::State(ended.text()).into()),
     }
@@ -198,6 +210,14 @@ async fn pay_by_hand(db: &Db, number: &str, note: &str) -> anyhow::Result<String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_operators_key_shadows_none_of_the_shops_own() {
+        assert_eq!(operators_key("crate-of-apples").unwrap(), "crate-of-apples");
+        for key in ["late", "all-2", "x-"] {
+            assert!(operators_key(key).is_err(), "{key}");
+        }
+    }
 
     #[test]
     fn a_command_has_the_same_key_each_time_and_another_one_another() {

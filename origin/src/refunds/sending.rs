@@ -14,7 +14,7 @@ use super::settling::{ASK_ABNORMAL_AGAIN, Outcome, abnormal, moment, settle};
 use super::store::{self, RefundRow};
 use crate::app::App;
 use crate::crash::{self, Point};
-use crate::db::TransactionError;
+use crate::db::{TransactionError, is_away};
 use crate::outbox::model::Retries;
 use crate::payments::money_back::{self, Received};
 use crate::wechat::notify::RefundStatus;
@@ -38,12 +38,12 @@ struct Claimed {
 pub async fn send_due(app: &App, most: u32) -> Result<u32, sqlx::Error> {
     let mut changed = 0;
     for number in store::due(app.db.pool(), app.clock.now(), most).await? {
-        match send(app, &number).await.map_err(RefundError::into_database) {
+        match send(app, &number).await {
             Ok(Sent::Decided) => changed += 1,
             Ok(Sent::Waits) => {}
             Ok(Sent::Away) => break,
-            Err(Ok(database)) => return Err(database),
-            Err(Err(error)) => {
+            Err(RefundError::Database(error)) if is_away(&error) => return Err(error),
+            Err(error) => {
                 tracing::error!(refund = number, error = %error, "a refund cannot be worked on");
                 let later = app.clock.now() + app.config.refunds.longest_retry();
                 store::put_off(app.db.pool(), &number, &error.to_string(), later).await?;

@@ -135,18 +135,18 @@ pub async fn claim(
     Ok(())
 }
 
-/// Asks for it no earlier than then.
+/// Asks for it then. False when it is decided, and nothing is asked any more.
 pub async fn postpone(
     connection: &mut MySqlConnection,
     id: i64,
     due_at: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE refunds SET due_at = ? WHERE id = ?")
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query("UPDATE refunds SET due_at = ? WHERE id = ? AND due_at IS NOT NULL")
         .bind(due_at)
         .bind(id)
         .execute(connection)
         .await?;
-    Ok(())
+    Ok(done.rows_affected() == 1)
 }
 
 /// An attempt brought no decision. Nothing is written when the refund has moved on since: `attempts` and `status` are those
