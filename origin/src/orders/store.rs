@@ -278,12 +278,12 @@ pub async fn find_any(pool: &MySqlPool, id: OrderId) -> Result<Option<OrderRow>,
         .await
 }
 
-/// Paid orders, the longest paid first.
+/// Paid orders, the oldest first: by their deadline, which is in the order in which they were made and has an index.
 pub async fn paid_first(pool: &MySqlPool, most: u32) -> Result<Vec<OrderRow>, sqlx::Error> {
     sqlx::query_as(concat!(
         "SELECT ",
         order_columns!(),
-        " FROM orders WHERE status = ? ORDER BY payment_time, id LIMIT ?"
+        " FROM orders WHERE status = ? ORDER BY pay_deadline, id LIMIT ?"
     ))
     .bind(Status::Paid.number())
     .bind(most)

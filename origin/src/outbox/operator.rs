@@ -82,7 +82,8 @@ async fn dead(pool: &MySqlPool) -> anyhow::Result<String> {
             letter.consumer,
             letter.attempts,
             shanghai_rfc3339(letter.died_at),
-            letter.last_error.as_deref().unwrap_or_default(),
+            // Somebody else's words.
+            letter.last_error.as_deref().unwrap_or_default().escape_debug(),
         )?;
     }
     Ok(text)

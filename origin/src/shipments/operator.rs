@@ -108,9 +108,11 @@ async fn to_ship(app: &App) -> anyhow::Result<String> {
         }
         let place =
             [&address.province, &address.city, &address.district, &address.detail].map(String::as_str);
-        writeln!(text, "    {} {} {}", address.name, address.phone, place.concat())?;
+        // What a shopper wrote must not write lines of its own into the list.
+        let (name, phone, place) = (&address.name, &address.phone, place.concat());
+        writeln!(text, "    {} {} {}", name.escape_debug(), phone.escape_debug(), place.escape_debug())?;
         if !order.remark.is_empty() {
-            writeln!(text, "    “{}”", order.remark)?;
+            writeln!(text, "    “{}”", order.remark.escape_debug())?;
         }
     }
     Ok(text)
