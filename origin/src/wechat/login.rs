@@ -4,7 +4,7 @@ use farmgate_shared::problem::Problem;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::http_client;
+use super::{http_client, without_values};
 use crate::config::WechatConfig;
 use crate::error::ApiError;
 
@@ -103,7 +103,7 @@ impl WechatLogin {
         }
         // The type is text/plain at the real service, so the body is parsed whatever it is called.
         let answer: Answer =
-            serde_json::from_slice(&body).map_err(|error| LoginError::Unavailable(error.to_string()))?;
+            serde_json::from_slice(&body).map_err(|error| LoginError::Unavailable(without_values(&error)))?;
         read(answer)
     }
 }

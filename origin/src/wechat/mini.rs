@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::access_token::{AccessToken, AccessTokens};
-use super::http_client;
+use super::{http_client, without_values};
 use crate::clock::Clock;
 use crate::config::WechatConfig;
 use crate::db::seal::Seal;
@@ -200,7 +200,7 @@ struct Outcome {
 const MOST_OF_A_TEXT: usize = 200;
 
 fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, MiniError> {
-    let malformed = |error: serde_json::Error| MiniError::Malformed(error.to_string());
+    let malformed = |error: serde_json::Error| MiniError::Malformed(without_values(&error));
     let Outcome { errcode, errmsg } = serde_json::from_slice(answer).map_err(malformed)?;
     if errcode != 0 {
         return Err(MiniError::Refused { errcode, errmsg: errmsg.chars().take(MOST_OF_A_TEXT).collect() });
@@ -227,6 +227,12 @@ mod tests {
         for odd in ["", "<html>", "[]", r#"{"errcode":"x"}"#, r#"{"errcode":0}"#] {
             assert!(matches!(answer(odd), Err(MiniError::Malformed(_))), "{odd}");
         }
+    }
+
+    #[test]
+    fn a_malformed_answer_is_told_without_its_values() {
+        let error = read::<Found>(br#"{"a":"13800001234"}"#).unwrap_err();
+        assert!(error.to_string().contains("line 1") && !error.to_string().contains("1380"), "{error}");
     }
 
     #[test]

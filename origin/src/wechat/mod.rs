@@ -34,3 +34,9 @@ fn http_builder(timeout: Duration) -> reqwest::ClientBuilder {
         // WeChat never redirects; following one would carry credentials to a stranger.
         .redirect(reqwest::redirect::Policy::none())
 }
+
+/// What is wrong with an answer's form. The error's own text quotes the value that it did not expect, which may be a
+/// shopper's number.
+fn without_values(error: &serde_json::Error) -> String {
+    format!("{:?} at line {}, column {}", error.classify(), error.line(), error.column())
+}
