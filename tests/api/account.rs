@@ -199,10 +199,7 @@ async fn an_edit_changes_what_it_names_and_clears_what_it_empties() {
     let record = shopper.api.get("/api/user/info").await.data();
     assert_eq!((&record["avatar"], &record["gender"]), (&json!(""), &json!(0)));
     // One of the shop's own pictures.
-    let own = format!(
-        "{}/static/demo/1f34e.webp",
-        shop.settings().into_iter().rfind(|(name, _)| name == "FARMGATE_HTTP__PUBLIC_URL").unwrap().1
-    );
+    let own = shop.own_picture();
     assert_eq!(shopper.api.put("/api/user/info", &json!({"avatar": own})).await.data()["avatar"], json!(own));
 }
 

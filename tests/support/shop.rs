@@ -356,6 +356,11 @@ impl Shop {
         found.map(|(_, value)| value.as_str()).unwrap_or_else(|| panic!("{name} is not set"))
     }
 
+    /// The address of one of the shop's own pictures.
+    pub fn own_picture(&self) -> String {
+        format!("{}/static/demo/1f34e.webp", self.setting_of("FARMGATE_HTTP__PUBLIC_URL"))
+    }
+
     pub fn redis_cable(&self) -> &RedisCable {
         self.cable.as_ref().expect("the plan asked for a cable")
     }

@@ -1,5 +1,5 @@
 //! The text check, `POST /wxa/msg_sec_check` (version 2). Promises the shop an opinion that its words decide: `违规` is risky,
-//! `可疑` is for a person to look at, all else passes; and the real service's refusals, among them that a shopper who did
+//! `可疑` is for a person to look at, `忙碌` finds WeChat busy, all else passes; and the real service's refusals, among them that a shopper who did
 //! not log in for two hours is judged no longer.
 
 use axum::body::Bytes;
@@ -32,6 +32,7 @@ impl TextCheck {
             TextCheck { scene, .. } if !(1..=4).contains(scene) => Some(47001),
             TextCheck { content, .. } if content.is_empty() => Some(44004),
             TextCheck { content, .. } if content.chars().count() > MOST_CHARS => Some(45002),
+            TextCheck { content, .. } if content.contains("忙碌") => Some(-1),
             _ => None,
         }
     }

@@ -1,4 +1,5 @@
-//! WeChat's text check, as a call of the outbox. May be made twice: an opinion is written only where none stands yet.
+//! WeChat's text check, as a call of the outbox. Each opinion is written as it comes, where none stands yet: a check that
+//! is cut off or made twice asks for nothing that it has heard already.
 
 use farmgate_shared::ids::UserId;
 use farmgate_shared::problem::Problem;
@@ -21,24 +22,16 @@ pub const CONSUMER: Consumer = Consumer {
 
 fn check<'a>(app: &'a App, event: &'a Event) -> BoxFuture<'a, Result<Done, CallFailure>> {
     Box::pin(async move {
-        let reviews = store::in_check(app.db.pool(), event.order).await?;
-        if reviews.is_empty() {
-            // An earlier event of the same order has seen to all of them, or a person has.
-            return Ok(Done::Nothing);
+        let pool = app.db.pool();
+        let mut postponed = None;
+        // None where an earlier event of the same order, or a person, has seen to all of them.
+        for review in store::in_check(pool, event.order).await? {
+            match opinion(app, &review).await {
+                Ok(status) => store::settle(pool, review.id, status).await?,
+                Err(failure) => postponed = Some(failure),
+            }
         }
-        let mut opinions = Vec::with_capacity(reviews.len());
-        for review in reviews {
-            opinions.push((review.id, opinion(app, &review).await?));
-        }
-        Ok(Done::and(move |connection| {
-            let opinions = opinions.clone();
-            Box::pin(async move {
-                for (id, status) in opinions {
-                    store::settle(connection, id, status).await?;
-                }
-                Ok(())
-            })
-        }))
+        postponed.map_or(Ok(Done::Nothing), Err)
     })
 }
 

@@ -66,13 +66,12 @@ impl Status {
     }
 }
 
-/// The name that stands over a review.
+/// The name that stands over a review. Of a nickname, which nobody has checked and which may change, it is the beginning.
 pub fn author(nickname: &str, is_anonymous: bool) -> String {
     match (nickname.chars().next(), is_anonymous) {
-        (None, true) => "匿名用户".to_owned(),
+        (_, true) => "匿名用户".to_owned(),
         (None, false) => "微信用户".to_owned(),
-        (Some(first), true) => format!("{first}***"),
-        (Some(_), false) => nickname.to_owned(),
+        (Some(first), false) => format!("{first}***"),
     }
 }
 
@@ -93,9 +92,9 @@ mod tests {
     }
 
     #[test]
-    fn an_anonymous_author_keeps_one_character() {
-        assert_eq!(author("果园小王", true), "果***");
-        assert_eq!(author("果园小王", false), "果园小王");
+    fn of_a_nickname_its_beginning_is_shown_and_of_an_anonymous_author_nothing() {
+        assert_eq!(author("果园小王", false), "果***");
+        assert_eq!(author("果园小王", true), "匿名用户");
         assert_eq!((author("", true).as_str(), author("", false).as_str()), ("匿名用户", "微信用户"));
     }
 }

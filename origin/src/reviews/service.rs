@@ -19,7 +19,7 @@ use crate::idempotency::{Earlier, IdempotencyError, Keyed, Start};
 use crate::orders::model::Status as OrderStatus;
 use crate::orders::service::OrderError;
 use crate::outbox::model::{EventKind, NewEvent};
-use crate::{orders, outbox, users};
+use crate::{orders, outbox, pictures, users};
 
 /// Why a review was not written or read.
 #[derive(Debug, thiserror::Error)]
@@ -128,9 +128,12 @@ fn rows_of(
     let mut problems = Vec::new();
     let mut rows = Vec::with_capacity(input.reviews.len());
     for (at, review) in input.reviews.iter().enumerate() {
-        let is_own = |image: &String| image.strip_prefix(own).is_some_and(|rest| rest.starts_with('/'));
-        if !review.images.iter().all(is_own) {
+        if !review.images.iter().all(|image| pictures::is_own(own, image)) {
             problems.push(FieldProblem::new(format!("reviews[{at}].images"), "须为本店上传的图片"));
+        }
+        // A line that comes twice is a mistake of the request, not a review that was written before.
+        if rows.iter().any(|row: &ReviewRow| row.sku_id == review.sku_id.0) {
+            problems.push(FieldProblem::new(format!("reviews[{at}].sku_id"), "同一商品只能评价一次"));
         }
         match order.items.iter().find(|item| item.sku_id == review.sku_id) {
             Some(item) => {
@@ -188,15 +191,19 @@ pub async fn of_product(
     if app.catalog.snapshot().row_of(product).is_none() {
         return Err(ReviewError::NoProduct);
     }
-    let pool = app.db.pool();
-    let total = store::count_shown(pool, product).await?;
-    let rows = store::list_shown(pool, product, paging).await?;
+    let (pool, own_pictures) = (app.db.pool(), app.config.http.public_url.as_str());
+    let total = u64::try_from(store::count_shown(pool, product).await?).unwrap_or(0);
+    // Beyond the last page there is nothing to look for.
+    let rows =
+        if paging.offset() < total { store::list_shown(pool, product, paging).await? } else { Vec::new() };
     let authors = rows.iter().map(|row| UserId(row.user_id)).collect();
     let faces = users::service::faces(pool, authors).await?;
     let list = rows.into_iter().map(|row| {
         let face = faces.get(&row.user_id);
         let nickname = face.map(|face| face.nickname.as_str()).unwrap_or_default();
-        let avatar = face.map(|face| face.avatar.clone()).filter(|_| !row.is_anonymous);
+        // A picture elsewhere may be exchanged at any time, and tells its host who reads.
+        let avatar = face.map(|face| face.avatar.clone());
+        let avatar = avatar.filter(|avatar| !row.is_anonymous && pictures::is_own(own_pictures, avatar));
         ProductReview {
             id: ReviewId(row.id),
             nickname: author(nickname, row.is_anonymous),
@@ -208,12 +215,7 @@ pub async fn of_product(
             created_at: shanghai_rfc3339(row.created_at),
         }
     });
-    Ok(Page {
-        list: list.collect(),
-        total: u64::try_from(total).unwrap_or(0),
-        page: paging.page,
-        size: paging.size,
-    })
+    Ok(Page { list: list.collect(), total, page: paging.page, size: paging.size })
 }
 
 /// A person's word on a review, which stands over WeChat's. False when there is no such review.

@@ -126,11 +126,11 @@ pub async fn find(pool: &MySqlPool, id: i64) -> Result<Option<ReviewRow>, sqlx::
 }
 
 /// WeChat's opinion, where no person was faster.
-pub async fn settle(connection: &mut MySqlConnection, id: i64, status: Status) -> Result<(), sqlx::Error> {
+pub async fn settle(pool: &MySqlPool, id: i64, status: Status) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE reviews SET status = ? WHERE id = ? AND status = 0")
         .bind(status.number())
         .bind(id)
-        .execute(connection)
+        .execute(pool)
         .await?;
     Ok(())
 }

@@ -16,6 +16,7 @@ use super::store::{self, UserRow};
 use crate::app::App;
 use crate::clock::SHANGHAI;
 use crate::error::ApiError;
+use crate::pictures;
 
 /// What came with a login.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl Edit {
     fn read(edit: UserEdit, own: &str, today: Date) -> Result<Edit, Vec<FieldProblem>> {
         let mut problems = Vec::new();
         if let Change::Set(url) = &edit.avatar
-            && !(is_https(url) || url.strip_prefix(own).is_some_and(|rest| rest.starts_with('/')))
+            && !(is_https(url) || pictures::is_own(own, url))
         {
             problems.push(FieldProblem::new("avatar", "须为 https 图片地址"));
         }
