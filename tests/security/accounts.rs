@@ -54,13 +54,14 @@ async fn a_logout_an_edit_and_a_number_are_of_the_tokens_own_shopper() {
 async fn a_banned_shopper_gets_nothing_through_any_door() {
     let shop = ShopPlan::new().setting("FARMGATE_WECHAT__PHONE", "on").start().await;
     let shopper = shop.shopper("小王").await;
-    let (product, ..) = shop.first_product().await;
+    let (product, sku, _) = shop.first_product().await;
     let address = shopper.address().await;
     let order = shopper.order(product, 1).await;
     let (done, said) = shop.command(&["user", "ban", &shopper.id.to_string()]).await;
     assert!(done, "{said}");
     let body = json!({"product_id": product, "quantity": 1, "address_id": address, "coupon_id": null});
-    let pay = format!("/api/orders/{}/pay", order["order_id"]);
+    let of_order = |part: &str| format!("/api/orders/{}/{part}", order["order_id"]);
+    let pay = of_order("pay");
     for call in [
         Call::get("/api/user/info"),
         Call::new("PUT".parse().unwrap(), "/api/user/info").json(&json!({"nickname": "x"})),
@@ -69,6 +70,12 @@ async fn a_banned_shopper_gets_nothing_through_any_door() {
         Call::get("/api/orders"),
         Call::post("/api/orders", &body),
         Call::post(&pay, &json!({})),
+        Call::post(&of_order("cancel"), &json!({})),
+        Call::post(&of_order("confirm"), &json!({})),
+        Call::get(&of_order("tracking")),
+        Call::get(&of_order("reviews")),
+        Call::post(&of_order("reviews"), &json!({"reviews": [{"sku_id": sku, "rating": 5}]})),
+        Call::post("/api/user/logout", &json!({})),
     ] {
         shopper.api.send(call).await.fails_with(Problem::AccountDisabled);
     }
