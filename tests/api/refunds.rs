@@ -164,7 +164,7 @@ async fn parts_that_are_asked_for_at_once_never_exceed_what_was_paid() {
     for index in 0..20 {
         let (shop, order, yuan) = (shop.clone(), order.clone(), yuan.clone());
         operators.spawn(async move {
-            let key = format!("part-{index}");
+            let key = format!("part{index}");
             start(&shop, &order, &["--amount", &yuan, "--reason", "坏果", "--key", &key]).await
         });
     }
