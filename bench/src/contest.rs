@@ -1,5 +1,6 @@
 //! One slice of the run: one contestant, one kind of load, a few seconds. What it used is what all processes used between
-//! the moment before its first request and the moment after its last answer, while nobody else is asked anything.
+//! the moment before its first request and the moment after its last answer, while nobody else is asked anything
+//! or does anything.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,8 +19,13 @@ use crate::{bare, commit, fsyncs, load, stats};
 pub struct Contest {
     /// `<load> <contestant>`, as it stands in the report.
     pub name: &'static str,
+    /// The processes that it is about, beside [`SHARED`]; all others stand still meanwhile.
+    pub runs: &'static [&'static str],
     pub work: Work,
 }
+
+/// What every contestant needs.
+const SHARED: [&str; 3] = ["bench", "mysql", "redis"];
 
 /// What a slice does.
 #[derive(Debug, Clone)]
@@ -68,11 +74,13 @@ impl Contest {
     /// # Errors
     /// When a server is gone.
     pub async fn slice(&self, time: Duration, mysql_url: &str, processes: &Processes) -> Result<Slice> {
+        let held = processes.hold_all_but(&[&SHARED, self.runs].concat())?;
         let syncs_before = fsyncs::read(mysql_url).await?;
         let before = processes.read()?;
         let done = self.work.run(time).await?;
         let after = processes.read()?;
         let syncs = fsyncs::read(mysql_url).await?.since(syncs_before);
+        drop(held);
         Ok(slice_of(done, time, &before, &after, syncs))
     }
 }

@@ -21,6 +21,8 @@ pub const BARE_DATABASE: &str = "farmgate_bare";
 pub const COMMIT_DATABASE: &str = "farmgate_commit";
 /// Before anything is counted: prepared statements, connections, Node's compiler.
 const WARM_UP: Duration = Duration::from_secs(3);
+/// The processes that make this shop's orders.
+const ORIGIN: &[&str] = &["origin", "worker"];
 /// Connections of the bare loop. Of 1, 2, 4 and 8 this was the fastest on two processor cores, by a hair from 2 on.
 pub const BARE_CONNECTIONS: u32 = 8;
 
@@ -97,6 +99,11 @@ fn contests(
 ) -> Vec<Contest> {
     let orders = |name, target: &Arc<Target>, goods, connections| Contest {
         name,
+        runs: match name {
+            ratios::SEED => &["express-seed"],
+            ratios::REPAIRED => &["express-repaired"],
+            _ => ORIGIN,
+        },
         work: Work::Orders { target: target.clone(), goods, connections },
     };
     let hot = || Goods::Hot(shop::HOT);
@@ -109,13 +116,19 @@ fn contests(
         orders(ratios::SPREAD, origin, Goods::Spread(shop::SPREAD.collect()), all),
         Contest {
             name: ratios::BARE,
+            runs: &[],
             work: Work::Bare { url: bare, sku: shop::HOT, connections: options.bare_connections },
         },
         orders(ratios::THREE, origin, Goods::Three(shop::SPREAD.collect()), all),
         orders(ratios::SINGLE, origin, hot(), 1),
-        Contest { name: ratios::COMMIT, work: Work::Commit { url: plan.database_url(COMMIT_DATABASE) } },
+        Contest {
+            name: ratios::COMMIT,
+            runs: &[],
+            work: Work::Commit { url: plan.database_url(COMMIT_DATABASE) },
+        },
         Contest {
             name: ratios::SOLD_OUT,
+            runs: ORIGIN,
             work: Work::Refusals {
                 target: origin.clone(),
                 goods: Goods::Hot(shop::SOLD_OUT),

@@ -76,6 +76,50 @@ impl Processes {
     }
 }
 
+impl Processes {
+    /// Stops the trees of all but the named ones where they are, until what is returned is dropped: one that has just been
+    /// under load clears its memory up for seconds, on the processor of whoever is measured next.
+    ///
+    /// # Errors
+    /// When `kill` cannot be run or a process has ended.
+    pub fn hold_all_but(&self, running: &[&str]) -> Result<Held> {
+        let stats = all_stats(Path::new("/proc"))?;
+        let others = self.roots.iter().filter(|(name, _)| !running.contains(&name.as_str()));
+        let pids = others.flat_map(|(_, root)| tree(*root, &stats)).map(|(pid, _)| pid.to_string()).collect();
+        // Before the signal, so that those which it reached go on if it did not reach all.
+        let held = Held { pids };
+        held.signal("-STOP")?;
+        Ok(held)
+    }
+}
+
+/// Processes that stand still.
+#[derive(Debug)]
+pub struct Held {
+    pids: Vec<String>,
+}
+
+impl Held {
+    fn signal(&self, signal: &str) -> Result<()> {
+        if self.pids.is_empty() {
+            return Ok(());
+        }
+        let status = Command::new("kill").arg(signal).args(&self.pids).status().context("cannot run kill")?;
+        if !status.success() {
+            bail!("kill {signal} {}: {status}", self.pids.join(" "));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Err(error) = self.signal("-CONT") {
+            eprintln!("some processes still stand still: {error:#}");
+        }
+    }
+}
+
 /// The processor time that each tree used between two readings, in seconds.
 #[must_use]
 pub fn cpu_between(
@@ -169,6 +213,25 @@ mod tests {
         };
         assert!(used < 60.0, "{used} {sum}");
         assert!(before["me"].rss_mib > 0.0 && before["me"].peak_mib > 0.0);
+    }
+
+    #[test]
+    fn what_is_held_stands_still_until_it_is_let_go() {
+        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        let processes =
+            BTreeMap::from([("idle".to_owned(), child.id()), ("me".to_owned(), std::process::id())]);
+        let processes = Processes::new(processes).unwrap();
+        let state = || {
+            let line = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+            line.rsplit_once(") ").unwrap().1.chars().next().unwrap()
+        };
+        let becomes = |stopped: bool| while (state() == 'T') != stopped {};
+        let held = processes.hold_all_but(&["me"]).unwrap();
+        becomes(true);
+        drop(held);
+        becomes(false);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]
