@@ -13,6 +13,7 @@ use super::model::Terms;
 use super::show::{show, show_issue, terms, validity};
 use super::store::{self, HeldRow, IssueRow, Spend};
 use crate::app::App;
+use crate::db::script::{Ran, Said, Script};
 use crate::db::{Retryable, TransactionError, is_duplicate};
 use crate::error::ApiError;
 use crate::idempotency::{Earlier, IdempotencyError, Keyed, Start};
@@ -227,21 +228,34 @@ pub async fn usable(
     terms(&row.terms, row.id)
 }
 
-/// In the transaction that makes the orders: spends their coupons. Does nothing where there are none.
-///
-/// # Errors
-/// [`CouponError::Used`] or [`CouponError::NotValidNow`], or [`CouponError::SomeNotSpent`] where it takes doing the
-/// orders one by one to say which; the caller rolls back.
-pub async fn spend(connection: &mut MySqlConnection, spends: &[Spend]) -> Result<(), CouponError> {
-    let Some(latest) = spends.iter().map(|spend| spend.at).max() else { return Ok(()) };
-    let spent = store::spend(connection, spends, latest).await?;
-    if usize::try_from(spent) == Ok(spends.len()) {
-        return Ok(());
-    }
-    match spends {
-        [only] if store::is_spent(connection, only.coupon).await? => Err(CouponError::Used),
-        [_] => Err(CouponError::NotValidNow),
-        _ => Err(CouponError::SomeNotSpent),
+/// In a script that makes some orders: spends their coupons. What it came to is to be asked once the script has run.
+pub fn spend(script: &mut Script, spends: Vec<Spend>) -> Spending {
+    let latest = spends.iter().map(|spend| spend.at).max();
+    let said = latest.map(|latest| store::spend(script, &spends, latest));
+    Spending { spends, said }
+}
+
+/// What a script is to spend.
+#[derive(Debug)]
+pub struct Spending {
+    spends: Vec<Spend>,
+    said: Option<Said>,
+}
+
+impl Spending {
+    /// Whether all of them are spent.
+    ///
+    /// # Errors
+    /// [`CouponError::Used`] or [`CouponError::NotValidNow`], or [`CouponError::SomeNotSpent`] where it takes doing the
+    /// orders one by one to say which; the caller rolls back.
+    pub async fn check(&self, ran: &Ran, connection: &mut MySqlConnection) -> Result<(), CouponError> {
+        let spent = self.said.map_or(0, |said| ran.affected(said));
+        match self.spends.as_slice() {
+            spends if usize::try_from(spent) == Ok(spends.len()) => Ok(()),
+            [only] if store::is_spent(connection, only.coupon).await? => Err(CouponError::Used),
+            [_] => Err(CouponError::NotValidNow),
+            _ => Err(CouponError::SomeNotSpent),
+        }
     }
 }
 

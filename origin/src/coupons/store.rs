@@ -6,7 +6,8 @@ use farmgate_shared::ids::{CouponId, CouponIssueId, OrderId, UserId};
 use sqlx::{FromRow, MySql, MySqlConnection, MySqlPool, QueryBuilder};
 use time::OffsetDateTime;
 
-use crate::db::{padded, push_list};
+use crate::db::push_list;
+use crate::db::script::{RowId, Said, Script, Sql};
 
 /// What a coupon is good for, in both tables.
 #[derive(Clone, Debug, FromRow)]
@@ -227,36 +228,36 @@ pub async fn find_held(pool: &MySqlPool, user: UserId, id: CouponId) -> Result<O
 pub struct Spend {
     pub coupon: CouponId,
     pub user: UserId,
-    pub order: OrderId,
+    pub order: RowId,
     pub at: OffsetDateTime,
 }
 
-/// Spends coupons that are theirs, unspent and valid; says how many were. The others are left as they were, and so is
-/// the second of two spends of one coupon. Rows are taken in the order of their ids.
-pub async fn spend(
-    connection: &mut MySqlConnection,
-    spends: &[Spend],
-    at: OffsetDateTime,
-) -> Result<u64, sqlx::Error> {
-    // A coupon named twice in a CASE or a list counts once, and the first WHEN has it.
-    let spends = padded(spends.to_vec());
-    let push_case = |query: &mut QueryBuilder<MySql>, value: fn(&Spend) -> i64| {
-        query.push("CASE id");
-        for spend in &spends {
-            query.push(" WHEN ").push_bind(spend.coupon.0).push(" THEN ").push_bind(value(spend));
+/// Spends coupons that are theirs, unspent and valid; the count of rows tells how many were. The others are left as they
+/// were, and so is the second of two spends of one coupon: the first WHEN has it. Rows are taken in the order of their ids.
+pub fn spend(script: &mut Script, spends: &[Spend], at: OffsetDateTime) -> Said {
+    let case = |sql: &mut Sql<'_>, value: fn(&mut Sql<'_>, &Spend)| {
+        sql.sql("CASE id");
+        for spend in spends {
+            sql.sql(" WHEN ").int(spend.coupon.0).sql(" THEN ");
+            value(sql, spend);
         }
-        query.push(" END");
+        sql.sql(" END");
     };
-    let mut query = QueryBuilder::new("UPDATE user_coupons SET used_at = ");
-    query.push_bind(at).push(", order_id = ");
-    push_case(&mut query, |spend| spend.order.0);
-    query.push(" WHERE id IN ");
-    push_list(&mut query, spends.iter().map(|spend| spend.coupon.0));
-    query.push(" AND user_id = ");
-    push_case(&mut query, |spend| spend.user.0);
-    query.push(" AND order_id IS NULL AND valid_from <= ").push_bind(at);
-    query.push(" AND valid_until > ").push_bind(at).push(" ORDER BY id");
-    Ok(query.build().execute(connection).await?.rows_affected())
+    script.statement(|sql| {
+        sql.sql("UPDATE user_coupons SET used_at = ").moment(at).sql(", order_id = ");
+        case(sql, |sql, spend| {
+            sql.id(spend.order);
+        });
+        sql.sql(" WHERE id IN ").list(spends, |sql, spend| {
+            sql.int(spend.coupon.0);
+        });
+        sql.sql(" AND user_id = ");
+        case(sql, |sql, spend| {
+            sql.int(spend.user.0);
+        });
+        sql.sql(" AND order_id IS NULL AND valid_from <= ").moment(at);
+        sql.sql(" AND valid_until > ").moment(at).sql(" ORDER BY id");
+    })
 }
 
 /// Whether a coupon is spent, within the transaction that could not spend it.

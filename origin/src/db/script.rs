@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use farmgate_shared::ids::OrderId;
 use farmgate_shared::money::Fen;
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Either, Executor, MySqlConnection};
@@ -19,6 +20,31 @@ const MOST_BYTES: usize = 15 * 1024;
 #[derive(Debug, Default)]
 pub struct Script {
     trips: Vec<String>,
+    /// Statements so far, cut ones counted as often as they were cut.
+    said: usize,
+    /// Pieces so far of INSERTs whose ids are kept.
+    pieces: usize,
+}
+
+/// The place of a statement in a script.
+#[derive(Clone, Copy, Debug)]
+pub struct Said(usize);
+
+/// The id of a row, which may be one that the same script inserts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowId {
+    Known(i64),
+    /// MySQL gives the rows of one INSERT ids one after the other, `@@auto_increment_increment` apart.
+    New {
+        piece: usize,
+        nth: usize,
+    },
+}
+
+impl From<OrderId> for RowId {
+    fn from(order: OrderId) -> RowId {
+        RowId::Known(order.0)
+    }
 }
 
 /// What a script did.
@@ -26,17 +52,25 @@ pub struct Script {
 pub struct Ran {
     /// The rows of all of its queries.
     pub rows: Vec<MySqlRow>,
-    /// Of each statement that is no query, in their order, how many rows it found to change. An INSERT that was cut into
-    /// several counts several times.
-    pub affected: Vec<u64>,
+    /// Of each statement, in their order, how many rows it found to change.
+    affected: Vec<u64>,
+}
+
+impl Ran {
+    /// How many rows a statement found to change.
+    pub fn affected(&self, statement: Said) -> u64 {
+        self.affected.get(statement.0).copied().unwrap_or(0)
+    }
 }
 
 impl Script {
     /// One statement: `write` gives its text.
-    pub fn statement(&mut self, write: impl FnOnce(&mut Sql<'_>)) {
+    pub fn statement(&mut self, write: impl FnOnce(&mut Sql<'_>)) -> Said {
         let mut text = String::new();
         write(&mut Sql { text: &mut text });
         self.append(&text);
+        self.said += 1;
+        Said(self.said - 1)
     }
 
     /// `INSERT INTO … (…) VALUES` with a row for each item: `opening` ends with `VALUES`, `write` gives a row's values
@@ -47,22 +81,65 @@ impl Script {
         items: impl IntoIterator<Item = T>,
         write: impl Fn(&mut Sql<'_>, T),
     ) {
+        self.insert_pieces(opening, items, write, |_| {});
+    }
+
+    /// The same into a table that numbers its rows, for what comes later in the script to name them: the ids, in the rows'
+    /// order.
+    pub fn insert_new<T>(
+        &mut self,
+        opening: &'static str,
+        items: impl IntoIterator<Item = T>,
+        write: impl Fn(&mut Sql<'_>, T),
+    ) -> Vec<RowId> {
+        let first = self.pieces;
+        let sizes = self.insert_pieces(opening, items, write, |script| {
+            let piece = script.pieces;
+            script.statement(|sql| {
+                sql.write(format_args!("SET @id{piece} = LAST_INSERT_ID()"));
+            });
+            script.pieces += 1;
+        });
+        let of_piece = |(piece, size)| (0..size).map(move |nth| RowId::New { piece: first + piece, nth });
+        sizes.into_iter().enumerate().flat_map(of_piece).collect()
+    }
+
+    /// Cuts an INSERT where a trip is full; says how many rows each piece has, and does `after` each.
+    fn insert_pieces<T>(
+        &mut self,
+        opening: &'static str,
+        items: impl IntoIterator<Item = T>,
+        write: impl Fn(&mut Sql<'_>, T),
+        after: impl Fn(&mut Script),
+    ) -> Vec<usize> {
         let mut row = String::new();
-        let mut is_open = false;
+        let mut sizes: Vec<usize> = Vec::new();
         for item in items {
             row.clear();
             row.push('(');
             write(&mut Sql { text: &mut row }, item);
             row.push(')');
-            match self.trips.last_mut() {
-                Some(trip) if is_open && trip.len() + row.len() < MOST_BYTES => {
+            match (self.trips.last_mut(), sizes.last_mut()) {
+                (Some(trip), Some(size)) if trip.len() + row.len() < MOST_BYTES => {
                     trip.push(',');
                     trip.push_str(&row);
+                    *size += 1;
                 }
-                _ => self.append(&format!("{opening} {row}")),
+                (_, before) => {
+                    if before.is_some() {
+                        after(self);
+                    }
+                    self.statement(|sql| {
+                        sql.sql(opening).write(format_args!(" {row}"));
+                    });
+                    sizes.push(1);
+                }
             }
-            is_open = true;
         }
+        if !sizes.is_empty() {
+            after(self);
+        }
+        sizes
     }
 
     fn append(&mut self, statement: &str) {
@@ -92,6 +169,11 @@ impl Script {
                 }
             }
         }
+        // Counts are told apart by their place alone, so that each must have come.
+        if ran.affected.len() != self.said {
+            let came = format!("{} answers to {} statements", ran.affected.len(), self.said);
+            return Err(sqlx::Error::Protocol(came));
+        }
         Ok(ran)
     }
 }
@@ -118,6 +200,15 @@ impl Sql<'_> {
     pub fn int(&mut self, value: impl Into<i64>) -> &mut Self {
         let value: i64 = value.into();
         self.write(format_args!("{value}"))
+    }
+
+    pub fn id(&mut self, id: impl Into<RowId>) -> &mut Self {
+        match id.into() {
+            RowId::Known(id) => self.int(id),
+            RowId::New { piece, nth } => {
+                self.write(format_args!("@id{piece}+{nth}*@@auto_increment_increment"))
+            }
+        }
     }
 
     /// An amount for a DECIMAL column in yuan.
@@ -293,6 +384,34 @@ mod tests {
         );
         assert!(script.trips[1..].iter().all(|trip| trip.starts_with("INSERT INTO b (t) VALUES (")));
         assert_eq!(script.trips.concat().matches(&long).count(), 5);
+    }
+
+    #[test]
+    fn new_rows_are_named_by_their_piece_and_place() {
+        let mut script = Script::default();
+        let long = "x".repeat(MOST_BYTES / 3);
+        let ids = script.insert_new("INSERT INTO a (t) VALUES", [&long; 3], |row, text| {
+            row.text(text);
+        });
+        let more = script.insert_new("INSERT INTO b (n) VALUES", [1_i64, 2], |row, n| {
+            row.int(n);
+        });
+        let new = |piece, nth| RowId::New { piece, nth };
+        assert_eq!((ids, more), (vec![new(0, 0), new(0, 1), new(1, 0)], vec![new(2, 0), new(2, 1)]));
+        let all = script.trips.join(" | ").replace(&long, "x");
+        assert_eq!(
+            all,
+            "INSERT INTO a (t) VALUES ('x'),('x');SET @id0 = LAST_INSERT_ID() | \
+             INSERT INTO a (t) VALUES ('x');SET @id1 = LAST_INSERT_ID();\
+             INSERT INTO b (n) VALUES (1),(2);SET @id2 = LAST_INSERT_ID()"
+        );
+        let said = script.statement(|sql| {
+            sql.sql("UPDATE a SET b_id = ").id(new(2, 1)).sql(" WHERE id = ").id(RowId::Known(7));
+        });
+        assert_eq!(said.0, 6, "three pieces and their SETs came before");
+        assert!(
+            script.trips.last().unwrap().ends_with("b_id = @id2+1*@@auto_increment_increment WHERE id = 7")
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::db::Db;
 use crate::db::lookup::{Lookup, LookupError};
-use crate::db::script::Script;
+use crate::db::script::{RowId, Script};
 use crate::error::ApiError;
 
 /// Reads keys, those of many requests at once.
@@ -56,6 +56,31 @@ pub struct Keyed {
     body_hash: Vec<u8>,
     /// Made up from the body, since the client sent none.
     implicit: bool,
+}
+
+/// A reply that names an id which MySQL is about to give, as JSON around the id.
+#[derive(Clone, Debug)]
+pub struct ReplyWithId {
+    before: String,
+    id: RowId,
+    after: String,
+}
+
+impl ReplyWithId {
+    /// `reply` gives the reply with any id, which must stand in it once.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON with its id in it, which has no case.
+    pub fn new<R: Serialize>(
+        id: RowId,
+        reply: impl FnOnce(i64) -> R,
+    ) -> Result<ReplyWithId, IdempotencyError> {
+        // No row has it, and no other number of a reply looks like it.
+        let stand_in = i64::MIN;
+        let text = serde_json::to_string(&reply(stand_in)).map_err(IdempotencyError::Reply)?;
+        let (before, after) = text.split_once(&stand_in.to_string()).ok_or(IdempotencyError::NoReply)?;
+        Ok(ReplyWithId { before: before.to_owned(), id, after: after.to_owned() })
+    }
 }
 
 /// Whether the effect is still to be had.
@@ -196,9 +221,9 @@ impl Keyed {
     /// of the keys is taken: the caller rolls back and does them one by one.
     pub fn add_all<'a>(
         script: &mut Script,
-        done: impl IntoIterator<Item = (&'a Keyed, OffsetDateTime, &'a str)>,
+        done: impl IntoIterator<Item = (&'a Keyed, OffsetDateTime, &'a ReplyWithId)>,
     ) {
-        let row = |(keyed, now, reply): (&'a Keyed, OffsetDateTime, &'a str)| store::NewKey {
+        let row = |(keyed, now, reply): (&'a Keyed, OffsetDateTime, &'a ReplyWithId)| store::NewKey {
             user: keyed.user,
             key: &keyed.key,
             body_hash: &keyed.body_hash,
@@ -218,5 +243,30 @@ impl Keyed {
         }
         let reply = row.reply.ok_or(IdempotencyError::NoReply)?;
         serde_json::from_str(&reply).map_err(IdempotencyError::Reply)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use farmgate_shared::api::orders::CreatedOrder;
+    use farmgate_shared::ids::{OrderId, OrderNo};
+    use farmgate_shared::money::Fen;
+
+    use super::*;
+
+    #[test]
+    fn a_reply_around_an_id_is_the_reply() {
+        let reply = |id| CreatedOrder {
+            order_id: OrderId(id),
+            order_no: "2026112300000000000001".parse::<OrderNo>().unwrap(),
+            total_amount: Fen(1580),
+            discount_amount: Fen::ZERO,
+            actual_amount: Fen(1580),
+            delivery_fee: Fen::ZERO,
+            pay_deadline: "2026-11-23T09:00:00+08:00".to_owned(),
+        };
+        let ReplyWithId { before, after, .. } = ReplyWithId::new(RowId::Known(77), reply).unwrap();
+        assert_eq!(format!("{before}77{after}"), serde_json::to_string(&reply(77)).unwrap());
+        assert!(ReplyWithId::new(RowId::Known(1), |_| "no id").is_err());
     }
 }

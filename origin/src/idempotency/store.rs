@@ -4,6 +4,7 @@ use farmgate_shared::ids::UserId;
 use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder, Row};
 use time::OffsetDateTime;
 
+use super::ReplyWithId;
 use crate::db::padded;
 use crate::db::script::Script;
 
@@ -67,7 +68,7 @@ pub struct NewKey<'a> {
     pub user: UserId,
     pub key: &'a str,
     pub body_hash: &'a [u8],
-    pub reply: &'a str,
+    pub reply: &'a ReplyWithId,
     pub now: OffsetDateTime,
 }
 
@@ -76,7 +77,8 @@ pub fn insert_all<'a>(script: &mut Script, keys: impl IntoIterator<Item = NewKey
         "INSERT INTO idempotency_keys (user_id, idempotency_key, body_hash, reply, created_at) VALUES";
     script.insert(opening, keys, |row, key| {
         row.int(key.user.0).sql(",").text(key.key).sql(",").bytes(key.body_hash);
-        row.sql(",").text(key.reply).sql(",").moment(key.now);
+        let ReplyWithId { before, id, after } = key.reply;
+        row.sql(",CONCAT(").text(before).sql(",").id(*id).sql(",").text(after).sql("),").moment(key.now);
     });
 }
 

@@ -16,6 +16,7 @@ use crate::catalog::offers::Offer;
 use crate::clock::shanghai_rfc3339;
 use crate::coupons::Spend;
 use crate::coupons::model::{Goods, Terms};
+use crate::db::script::RowId;
 use crate::error::ApiError;
 use crate::idempotency::Keyed;
 use crate::stock::Line;
@@ -112,7 +113,7 @@ impl Draft {
     }
 
     /// The coupon that goes with it, if one does.
-    pub fn spend(&self, order: OrderId) -> Option<Spend> {
+    pub fn spend(&self, order: RowId) -> Option<Spend> {
         self.coupon.map(|coupon| Spend { coupon, user: self.keyed.user(), order, at: self.now })
     }
 

@@ -48,6 +48,9 @@ pub enum OrderError {
     Buried,
     #[error("another order has the same number")]
     NumberTaken,
+    /// Written one by one, no order depends on it.
+    #[error("MySQL numbered the rows of one INSERT otherwise than it says")]
+    OddIds,
     #[error("the order in the database has the state {0}")]
     UnknownStatus(i8),
     /// The failure of a transaction that this order shared with others.

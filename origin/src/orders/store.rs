@@ -14,7 +14,7 @@ use super::draft::Draft;
 use super::model::{Status, line_amount};
 use crate::catalog::offers::Offer;
 use crate::db::push_list;
-use crate::db::script::{Ran, Script, Sql};
+use crate::db::script::{Ran, RowId, Script, Sql};
 
 /// `delivery_address`: the JSON column holds a sealed value.
 #[derive(Debug, serde::Deserialize)]
@@ -66,11 +66,11 @@ macro_rules! order_columns {
     };
 }
 
-/// Makes the orders, awaiting payment.
-pub fn insert(script: &mut Script, orders: &[Arc<Draft>]) {
+/// Makes the orders, awaiting payment; their ids, in their order.
+pub fn insert(script: &mut Script, orders: &[Arc<Draft>]) -> Vec<RowId> {
     let opening = "INSERT INTO orders (order_no, user_id, total_amount, discount_amount, actual_amount, status, \
                    delivery_address, delivery_fee, remark, created_at, pay_deadline) VALUES";
-    script.insert(opening, orders, |row, order| {
+    script.insert_new(opening, orders, |row, order| {
         row.text(order.order_no.as_str()).sql(",").int(order.keyed.user().0);
         for amount in [order.sums.total, order.sums.discount, order.sums.actual] {
             row.sql(",").yuan(amount);
@@ -81,33 +81,36 @@ pub fn insert(script: &mut Script, orders: &[Arc<Draft>]) {
             .text(&json!({ "sealed": order.address_sealed }).to_string());
         row.sql(",").yuan(order.sums.delivery).sql(",").text(&order.remark);
         row.sql(",").moment(order.now).sql(",").moment(order.pay_deadline);
-    });
+    })
 }
 
-/// The ids behind some order numbers, and 0 for one that was buried, as rows of the script. Waits for a sweeper that is
-/// about to bury one.
+/// The ids behind some order numbers, and 0 for one that was buried, as the rows of the script, each with the step between
+/// two ids. Waits for a sweeper that is about to bury one.
 pub fn ids_or_tombstones<'a>(script: &mut Script, numbers: impl Iterator<Item = &'a OrderNo> + Clone) {
     let write = |sql: &mut Sql<'_>, number: &OrderNo| {
         sql.text(number.as_str());
     };
     script.statement(|sql| {
-        sql.sql("(SELECT order_no, id FROM orders WHERE order_no IN ").list(numbers.clone(), write);
-        sql.sql(") UNION ALL (SELECT order_no, 0 FROM order_tombstones WHERE order_no IN ")
+        sql.sql(
+            "(SELECT order_no, id, CAST(@@auto_increment_increment AS SIGNED) FROM orders WHERE order_no IN ",
+        );
+        sql.list(numbers.clone(), write);
+        sql.sql(") UNION ALL (SELECT order_no, 0, 0 FROM order_tombstones WHERE order_no IN ")
             .list(numbers, write);
         sql.sql(" FOR UPDATE)");
     });
 }
 
-/// Reads the rows of [`ids_or_tombstones`].
-pub fn read_ids(ran: &Ran) -> Result<Vec<(String, i64)>, sqlx::Error> {
+/// Reads the rows of [`ids_or_tombstones`]: number, id and step.
+pub fn read_ids(ran: &Ran) -> Result<Vec<(String, i64, i64)>, sqlx::Error> {
     ran.rows.iter().map(FromRow::from_row).collect()
 }
 
-pub fn insert_items<'a>(script: &mut Script, items: impl IntoIterator<Item = (OrderId, &'a Offer, Fen)>) {
+pub fn insert_items<'a>(script: &mut Script, items: impl IntoIterator<Item = (RowId, &'a Offer, Fen)>) {
     let opening = "INSERT INTO order_items (order_id, sku_id, product_id, name, image, specifications, price_fen, \
                    quantity, amount_fen, discount_fen) VALUES";
     script.insert(opening, items, |row, (order, offer, discount)| {
-        row.int(order.0).sql(",").int(offer.sku_id.0).sql(",").int(offer.product_id.0);
+        row.id(order).sql(",").int(offer.sku_id.0).sql(",").int(offer.product_id.0);
         row.sql(",").text(&offer.name).sql(",").text(&offer.image).sql(",").text(&offer.specifications);
         row.sql(",").int(offer.price.0).sql(",").int(offer.quantity.get());
         // The sums were computed from the same lines, so this one fits.

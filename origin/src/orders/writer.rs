@@ -15,15 +15,14 @@ use tokio::sync::oneshot;
 use super::draft::Draft;
 use super::service::OrderError;
 use super::store;
-use crate::coupons::{self, Spend};
 use crate::crash::{self, Point};
 use crate::db::batch::{Batcher, Rules};
-use crate::db::script::Script;
+use crate::db::script::{Ran, RowId, Script};
 use crate::db::{Db, TransactionError, is_contention, is_duplicate, is_shutdown};
-use crate::idempotency::{IdempotencyError, Keyed, Start};
-use crate::outbox::model::{EventKind, NewEvent};
+use crate::idempotency::{Keyed, ReplyWithId, Start};
+use crate::outbox::model::EventKind;
 use crate::stock::Line;
-use crate::{outbox, stock};
+use crate::{coupons, outbox, stock};
 
 /// At most 64 orders a transaction, and none waits longer than 2 ms for others to come; only for a lane. A second
 /// transaction begins beside a first one when a quarter of a batch waits: it inserts its rows while the first waits for the disk.
@@ -146,21 +145,7 @@ fn insert_together(
     connection: &mut MySqlConnection,
     drafts: Arc<Vec<Arc<Draft>>>,
 ) -> BoxFuture<'_, Result<Vec<CreatedOrder>, OrderError>> {
-    Box::pin(async move {
-        let made = insert_orders(connection, &drafts).await?;
-        let texts: Vec<String> = made
-            .iter()
-            .map(|made| serde_json::to_string(&made.reply).map_err(IdempotencyError::Reply))
-            .collect::<Result<_, _>>()?;
-        let mut script = Script::default();
-        let keys = made.iter().zip(&texts);
-        Keyed::add_all(
-            &mut script,
-            keys.map(|(made, text)| (&made.draft.keyed, made.draft.now, text.as_str())),
-        );
-        finish(connection, script, &made).await?;
-        Ok(made.into_iter().map(|made| made.reply).collect())
-    })
+    Box::pin(insert_all(connection, drafts, Keys::Take))
 }
 
 /// One order, or the reply of the equal request that came first.
@@ -172,72 +157,84 @@ fn insert_alone(
         if let Start::Done(reply) = draft.keyed.start(connection, draft.now).await? {
             return Ok(Written::Earlier(reply));
         }
-        let drafts = [draft];
-        let mut made = insert_orders(connection, &drafts).await?;
-        let ([draft], [only]) = (&drafts, made.as_slice()) else {
-            return Err(OrderError::Database(sqlx::Error::RowNotFound));
-        };
-        draft.keyed.finish(connection, &only.reply).await?;
-        finish(connection, Script::default(), &made).await?;
-        made.pop().map(|made| Written::Made(made.reply)).ok_or(OrderError::NotFound)
+        let made = insert_all(connection, Arc::new(vec![draft.clone()]), Keys::AreTaken).await?;
+        let only = made.into_iter().next().ok_or(OrderError::NotFound)?;
+        draft.keyed.finish(connection, &only).await?;
+        Ok(Written::Made(only))
     })
 }
 
-/// An order whose row is there.
-struct Made<'a> {
-    draft: &'a Draft,
-    reply: CreatedOrder,
+/// Whether the script has to take the requests' keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keys {
+    Take,
+    AreTaken,
 }
 
-/// The first trip: the orders, and the ids that they were given.
-async fn insert_orders<'a>(
+/// One script: the orders, what hangs on them by the ids that they are given there, and last their stock, whose rows others
+/// wait for. What it came to is looked at before COMMIT.
+async fn insert_all(
     connection: &mut MySqlConnection,
-    drafts: &'a [Arc<Draft>],
-) -> Result<Vec<Made<'a>>, OrderError> {
+    drafts: Arc<Vec<Arc<Draft>>>,
+    keys: Keys,
+) -> Result<Vec<CreatedOrder>, OrderError> {
     let mut script = Script::default();
-    store::insert(&mut script, drafts);
-    // Asked for rather than counted up from the first, since a server in a group hands them out in steps. The same
-    // statement looks for tombstones: after the orders' rows, so that whichever of this and the sweeper comes second
-    // waits for the other, or one is turned away by the deadlock check and tries anew.
+    let ids = store::insert(&mut script, &drafts);
+    let orders: Vec<(&Draft, RowId)> = drafts.iter().map(AsRef::as_ref).zip(ids).collect();
+    let spends = orders.iter().filter_map(|(draft, id)| draft.spend(*id)).collect();
+    let spending = coupons::service::spend(&mut script, spends);
+    if keys == Keys::Take {
+        let reply = |(draft, id): &(&Draft, RowId)| ReplyWithId::new(*id, |id| draft.created(OrderId(id)));
+        let replies = orders.iter().map(reply).collect::<Result<Vec<_>, _>>()?;
+        let keys = drafts.iter().zip(&replies).map(|(draft, reply)| (&draft.keyed, draft.now, reply));
+        Keyed::add_all(&mut script, keys);
+    }
+    let items = orders.iter().flat_map(|(draft, id)| {
+        draft.offers.iter().zip(&draft.discounts).map(|(offer, discount)| (*id, offer, *discount))
+    });
+    store::insert_items(&mut script, items);
+    outbox::service::add(&mut script, orders.iter().map(|(_, id)| (EventKind::OrderPlaced, *id)));
+    // After the orders' rows, so that whichever of this and the sweeper comes second waits for the other, or one is turned
+    // away by the deadlock check and tries anew.
     store::ids_or_tombstones(&mut script, drafts.iter().map(|draft| &draft.order_no));
+    let lines: Vec<(RowId, &[Line])> =
+        orders.iter().map(|(draft, id)| (*id, draft.lines.as_slice())).collect();
+    let holding = stock::service::hold(&mut script, &lines)?;
     let ran = script.run(connection).await.map_err(|error| match is_duplicate(&error) {
         true => OrderError::NumberTaken,
         false => OrderError::Database(error),
     })?;
-    let rows = store::read_ids(&ran)?;
-    if rows.iter().any(|(_, id)| *id == 0) {
-        return Err(OrderError::Buried);
-    }
-    let ids: HashMap<&str, i64> = rows.iter().map(|(number, id)| (number.as_str(), *id)).collect();
-    let made = |draft: &'a Arc<Draft>| {
-        let id = ids.get(draft.order_no.as_str()).copied().map(OrderId).ok_or(OrderError::NotFound)?;
-        Ok(Made { draft, reply: draft.created(id) })
-    };
-    drafts.iter().map(made).collect()
+    let made = made(&orders, &ran)?;
+    spending.check(&ran, connection).await?;
+    holding.check(&ran)?;
+    crash::point(Point::InBatch);
+    Ok(made)
 }
 
-/// The second trip: what hangs on the orders, and last their stock, whose rows others wait for. `script` is what is to be
-/// said first.
-async fn finish(
-    connection: &mut MySqlConnection,
-    mut script: Script,
-    made: &[Made<'_>],
-) -> Result<(), OrderError> {
-    let spends: Vec<Spend> = made.iter().filter_map(|made| made.draft.spend(made.reply.order_id)).collect();
-    coupons::service::spend(connection, &spends).await?;
-    store::insert_items(
-        &mut script,
-        made.iter().flat_map(|Made { draft, reply }| {
-            let lines = draft.offers.iter().zip(&draft.discounts);
-            lines.map(|(offer, discount)| (reply.order_id, offer, *discount))
-        }),
-    );
-    let placed = |made: &Made<'_>| NewEvent { kind: EventKind::OrderPlaced, order: made.reply.order_id };
-    outbox::service::add(&mut script, &made.iter().map(placed).collect::<Vec<_>>());
-    let lines: Vec<(OrderId, &[Line])> =
-        made.iter().map(|made| (made.reply.order_id, made.draft.lines.as_slice())).collect();
-    let holding = stock::service::hold(&mut script, &lines)?;
-    crash::point(Point::InBatch);
-    let ran = script.run(connection).await?;
-    Ok(holding.check(&ran)?)
+/// The replies, with the ids that MySQL says the orders have. What hangs on them was written by the rule that it gives ids
+/// by, so both must agree.
+fn made(orders: &[(&Draft, RowId)], ran: &Ran) -> Result<Vec<CreatedOrder>, OrderError> {
+    let rows = store::read_ids(ran)?;
+    if rows.iter().any(|(_, id, _)| *id == 0) {
+        return Err(OrderError::Buried);
+    }
+    let ids: HashMap<&str, (i64, i64)> =
+        rows.iter().map(|(number, id, step)| (number.as_str(), (*id, *step))).collect();
+    let mut first_of_piece = 0;
+    let mut made = Vec::with_capacity(orders.len());
+    for (draft, row) in orders {
+        let (id, step) = ids.get(draft.order_no.as_str()).copied().ok_or(OrderError::NotFound)?;
+        if let RowId::New { nth, .. } = *row {
+            if nth == 0 {
+                first_of_piece = id;
+            }
+            let told =
+                i64::try_from(nth).ok().and_then(|nth| nth.checked_mul(step)?.checked_add(first_of_piece));
+            if told != Some(id) {
+                return Err(OrderError::OddIds);
+            }
+        }
+        made.push(draft.created(OrderId(id)));
+    }
+    Ok(made)
 }

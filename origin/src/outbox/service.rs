@@ -4,9 +4,9 @@ use sqlx::{MySqlConnection, MySqlPool};
 use time::{Duration, OffsetDateTime};
 
 use super::consumers::CONSUMERS;
-use super::model::NewEvent;
+use super::model::{EventKind, NewEvent};
 use super::store;
-use crate::db::script::Script;
+use crate::db::script::{RowId, Script};
 
 /// Delivered events are kept this long for `reconcile`, whose rule looks at orders that are a day younger.
 const KEPT: Duration = Duration::days(30);
@@ -19,13 +19,13 @@ const MOST_FORGOTTEN: u32 = 1000;
 /// When MySQL is away; the caller rolls back.
 pub async fn record(connection: &mut MySqlConnection, events: &[NewEvent]) -> Result<(), sqlx::Error> {
     let mut script = Script::default();
-    add(&mut script, events);
+    add(&mut script, events.iter().map(|event| (event.kind, event.order.into())));
     script.run(connection).await?;
     Ok(())
 }
 
 /// The same, as a part of a script of the caller's transaction.
-pub fn add(script: &mut Script, events: &[NewEvent]) {
+pub fn add(script: &mut Script, events: impl IntoIterator<Item = (EventKind, RowId)>) {
     let is_wanted = |kind| CONSUMERS.iter().any(|consumer| consumer.wants.contains(&kind));
     store::insert(script, events, is_wanted);
 }

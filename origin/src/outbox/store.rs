@@ -4,19 +4,27 @@ use farmgate_shared::ids::OrderId;
 use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder};
 use time::OffsetDateTime;
 
-use super::model::{Event, EventKind, NewEvent};
+use super::model::{Event, EventKind};
 use crate::db::push_list;
-use crate::db::script::Script;
+use crate::db::script::{RowId, Script};
 
 /// Longest `last_error`, in characters.
 const ERROR_CHARS: usize = 500;
 
 /// Records events; one that nobody wants counts as handed out.
-pub fn insert(script: &mut Script, events: &[NewEvent], is_wanted: impl Fn(EventKind) -> bool) {
-    script.insert("INSERT INTO outbox (kind, order_id, published_at) VALUES", events, |row, event| {
-        row.text(event.kind.name()).sql(",").int(event.order.0);
-        row.sql(if is_wanted(event.kind) { ",NULL" } else { ",UTC_TIMESTAMP(3)" });
-    });
+pub fn insert(
+    script: &mut Script,
+    events: impl IntoIterator<Item = (EventKind, RowId)>,
+    is_wanted: impl Fn(EventKind) -> bool,
+) {
+    script.insert(
+        "INSERT INTO outbox (kind, order_id, published_at) VALUES",
+        events,
+        |row, (kind, order)| {
+            row.text(kind.name()).sql(",").id(order);
+            row.sql(if is_wanted(kind) { ",NULL" } else { ",UTC_TIMESTAMP(3)" });
+        },
+    );
 }
 
 /// Whether there is anything to do.

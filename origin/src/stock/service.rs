@@ -13,7 +13,7 @@ use super::model::{Change, Shift};
 use super::sold_out::Outlook;
 use super::store::{self, Movement};
 use crate::app::App;
-use crate::db::script::{Ran, Script};
+use crate::db::script::{Ran, RowId, Said, Script};
 use crate::idempotency::KEY_LIFE;
 
 /// Movements of one SKU that are read to know its buyers.
@@ -56,7 +56,7 @@ pub enum StockError {
 ///
 /// # Errors
 /// [`StockError::SomeNotEnough`] when the orders ask for more than there can be.
-pub fn hold(script: &mut Script, orders: &[(OrderId, &[Line])]) -> Result<Holding, StockError> {
+pub fn hold(script: &mut Script, orders: &[(RowId, &[Line])]) -> Result<Holding, StockError> {
     let mut movements = Vec::with_capacity(orders.len());
     let mut sums: BTreeMap<SkuId, u32> = BTreeMap::new();
     for (order, lines) in orders {
@@ -69,20 +69,19 @@ pub fn hold(script: &mut Script, orders: &[(OrderId, &[Line])]) -> Result<Holdin
     store::record(script, &movements);
     let lines: Vec<Line> = sums.into_iter().map(|(sku_id, quantity)| Line { sku_id, quantity }).collect();
     if orders.len() > 1 {
-        store::hold_all(script, &lines);
-    } else {
-        for line in &lines {
-            store::hold_all(script, std::slice::from_ref(line));
-        }
+        return Ok(Holding::Together(store::hold_all(script, &lines), lines.len()));
     }
-    Ok(Holding { lines, is_together: orders.len() > 1 })
+    let mut hold = |line: &Line| (line.sku_id, store::hold_all(script, std::slice::from_ref(line)));
+    Ok(Holding::OneByOne(lines.iter().map(&mut hold).collect()))
 }
 
 /// What a script is to hold.
 #[derive(Debug)]
-pub struct Holding {
-    lines: Vec<Line>,
-    is_together: bool,
+pub enum Holding {
+    /// By one statement, so many SKUs.
+    Together(Said, usize),
+    /// By a statement a SKU.
+    OneByOne(Vec<(SkuId, Said)>),
 }
 
 impl Holding {
@@ -92,22 +91,14 @@ impl Holding {
     /// [`StockError::NotEnough`], or [`StockError::SomeNotEnough`] where it takes doing the orders one by one to say for
     /// which; the caller rolls back.
     pub fn check(&self, ran: &Ran) -> Result<(), StockError> {
-        if self.is_together {
-            let held = ran.affected.last().copied().unwrap_or(0);
-            return if usize::try_from(held) == Ok(self.lines.len()) {
-                Ok(())
-            } else {
-                Err(StockError::SomeNotEnough)
-            };
+        match self {
+            Holding::Together(said, skus) if usize::try_from(ran.affected(*said)) == Ok(*skus) => Ok(()),
+            Holding::Together(..) => Err(StockError::SomeNotEnough),
+            Holding::OneByOne(lines) => match lines.iter().find(|(_, said)| ran.affected(*said) != 1) {
+                Some((sku, _)) => Err(StockError::NotEnough(*sku)),
+                None => Ok(()),
+            },
         }
-        // One statement a line, the last ones of the script.
-        let first = ran.affected.len().saturating_sub(self.lines.len());
-        for (line, held) in self.lines.iter().zip(ran.affected.iter().skip(first)) {
-            if *held != 1 {
-                return Err(StockError::NotEnough(line.sku_id));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -193,8 +184,8 @@ async fn record(
     Ok(())
 }
 
-fn movement(order: OrderId, line: Line, shift: Shift) -> Movement {
-    Movement { line, order: Some(order), reason: shift.reason(), change: shift.of(line.quantity) }
+fn movement(order: impl Into<RowId>, line: Line, shift: Shift) -> Movement {
+    Movement { line, order: Some(order.into()), reason: shift.reason(), change: shift.of(line.quantity) }
 }
 
 /// Brings the seed's `products.stock` column up to date; says how many products changed.

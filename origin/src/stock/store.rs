@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 
-use farmgate_shared::ids::{OrderId, SkuId, UserId};
+use farmgate_shared::ids::{SkuId, UserId};
 use sqlx::{MySqlConnection, MySqlPool, QueryBuilder};
 use time::OffsetDateTime;
 
 use super::Line;
 use super::model::Change;
 use crate::db::push_list;
-use crate::db::script::{Script, Sql};
+use crate::db::script::{RowId, Said, Script, Sql};
 
 pub async fn available(pool: &MySqlPool, skus: &[SkuId]) -> Result<Vec<(i64, i64)>, sqlx::Error> {
     let mut query = QueryBuilder::new("SELECT sku_id, CAST(available AS SIGNED) FROM stock WHERE sku_id IN ");
@@ -70,7 +70,7 @@ pub async fn buyers(
 
 /// Takes from what is available of several SKUs, in SKU order, where there is as much. The others are left as they were,
 /// and the count of rows tells.
-pub fn hold_all(script: &mut Script, lines: &[Line]) {
+pub fn hold_all(script: &mut Script, lines: &[Line]) -> Said {
     let quantities = |sql: &mut Sql<'_>| {
         sql.sql("CASE sku_id");
         for line in lines {
@@ -89,7 +89,7 @@ pub fn hold_all(script: &mut Script, lines: &[Line]) {
         sql.sql(" AND available >= ");
         quantities(sql);
         sql.sql(" ORDER BY sku_id");
-    });
+    })
 }
 
 /// What was held is sold.
@@ -143,7 +143,7 @@ pub async fn create(connection: &mut MySqlConnection, line: Line) -> Result<bool
 #[derive(Clone, Copy, Debug)]
 pub struct Movement {
     pub line: Line,
-    pub order: Option<OrderId>,
+    pub order: Option<RowId>,
     pub reason: &'static str,
     pub change: Change,
 }
@@ -153,7 +153,7 @@ pub fn record(script: &mut Script, movements: &[Movement]) {
     script.insert(opening, movements, |row, movement| {
         row.int(movement.line.sku_id.0).sql(",");
         match movement.order {
-            Some(order) => row.int(order.0),
+            Some(order) => row.id(order),
             None => row.sql("NULL"),
         };
         row.sql(",").text(movement.reason).sql(",").int(movement.change.available);
