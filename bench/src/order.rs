@@ -41,9 +41,9 @@ pub struct Options {
     /// Connections of the bare loop
     #[arg(long, default_value_t = BARE_CONNECTIONS)]
     pub bare_connections: u32,
-    /// Only contests whose name contains this
-    #[arg(long, default_value = "")]
-    pub only: String,
+    /// Only contests whose name contains one of these, with commas between them
+    #[arg(long, value_delimiter = ',', default_value = "")]
+    pub only: Vec<String>,
 }
 
 /// Runs it all; progress goes to stderr.
@@ -138,7 +138,8 @@ fn contests(
         orders(ratios::STATIC, origin, Goods::Static, all),
         orders(ratios::HEALTH, origin, Goods::Health, all),
     ];
-    all_contests.into_iter().filter(|contest| contest.name.contains(&options.only)).collect()
+    let is_wanted = |contest: &Contest| options.only.iter().any(|part| contest.name.contains(part));
+    all_contests.into_iter().filter(is_wanted).collect()
 }
 
 async fn rounds(

@@ -22,8 +22,8 @@ pub struct Script {
     trips: Vec<String>,
     /// Statements so far, cut ones counted as often as they were cut.
     said: usize,
-    /// Pieces so far of INSERTs whose ids are kept.
-    pieces: usize,
+    /// The INSERTs so far whose ids are kept.
+    pieces: Vec<Said>,
 }
 
 /// The place of a statement in a script.
@@ -50,16 +50,34 @@ impl From<OrderId> for RowId {
 /// What a script did.
 #[derive(Debug, Default)]
 pub struct Ran {
-    /// The rows of all of its queries.
-    pub rows: Vec<MySqlRow>,
+    /// Each with the place of its query.
+    rows: Vec<(usize, MySqlRow)>,
     /// Of each statement, in their order, how many rows it found to change.
     affected: Vec<u64>,
+    /// Of each INSERT whose ids are kept, the id of its first row.
+    first_ids: Vec<u64>,
 }
 
 impl Ran {
     /// How many rows a statement found to change.
     pub fn affected(&self, statement: Said) -> u64 {
         self.affected.get(statement.0).copied().unwrap_or(0)
+    }
+
+    /// The rows that a query gave.
+    pub fn rows(&self, query: Said) -> impl Iterator<Item = &MySqlRow> {
+        self.rows.iter().filter(move |(of, _)| *of == query.0).map(|(_, row)| row)
+    }
+
+    /// The id that a row got, where MySQL numbers rows in steps of `step`.
+    pub fn id(&self, row: RowId, step: i64) -> Option<i64> {
+        match row {
+            RowId::Known(id) => Some(id),
+            RowId::New { piece, nth } => {
+                let first = i64::try_from(*self.first_ids.get(piece)?).ok()?;
+                first.checked_add(i64::try_from(nth).ok()?.checked_mul(step)?)
+            }
+        }
     }
 }
 
@@ -81,7 +99,7 @@ impl Script {
         items: impl IntoIterator<Item = T>,
         write: impl Fn(&mut Sql<'_>, T),
     ) {
-        self.insert_pieces(opening, items, write, |_| {});
+        self.insert_pieces(opening, items, write, |_, _| {});
     }
 
     /// The same into a table that numbers its rows, for what comes later in the script to name them: the ids, in the rows'
@@ -92,13 +110,13 @@ impl Script {
         items: impl IntoIterator<Item = T>,
         write: impl Fn(&mut Sql<'_>, T),
     ) -> Vec<RowId> {
-        let first = self.pieces;
-        let sizes = self.insert_pieces(opening, items, write, |script| {
-            let piece = script.pieces;
+        let first = self.pieces.len();
+        let sizes = self.insert_pieces(opening, items, write, |script, insert| {
+            let piece = script.pieces.len();
             script.statement(|sql| {
                 sql.write(format_args!("SET @id{piece} = LAST_INSERT_ID()"));
             });
-            script.pieces += 1;
+            script.pieces.push(insert);
         });
         let of_piece = |(piece, size)| (0..size).map(move |nth| RowId::New { piece: first + piece, nth });
         sizes.into_iter().enumerate().flat_map(of_piece).collect()
@@ -110,10 +128,11 @@ impl Script {
         opening: &'static str,
         items: impl IntoIterator<Item = T>,
         write: impl Fn(&mut Sql<'_>, T),
-        after: impl Fn(&mut Script),
+        after: impl Fn(&mut Script, Said),
     ) -> Vec<usize> {
         let mut row = String::new();
         let mut sizes: Vec<usize> = Vec::new();
+        let mut last = None;
         for item in items {
             row.clear();
             row.push('(');
@@ -125,19 +144,19 @@ impl Script {
                     trip.push_str(&row);
                     *size += 1;
                 }
-                (_, before) => {
-                    if before.is_some() {
-                        after(self);
+                _ => {
+                    if let Some(insert) = last {
+                        after(self, insert);
                     }
-                    self.statement(|sql| {
+                    last = Some(self.statement(|sql| {
                         sql.sql(opening).write(format_args!(" {row}"));
-                    });
+                    }));
                     sizes.push(1);
                 }
             }
         }
-        if !sizes.is_empty() {
-            after(self);
+        if let Some(insert) = last {
+            after(self, insert);
         }
         sizes
     }
@@ -158,14 +177,20 @@ impl Script {
     /// Of the first statement that failed.
     pub async fn run(self, connection: &mut MySqlConnection) -> Result<Ran, sqlx::Error> {
         let mut ran = Ran::default();
+        let mut kept = self.pieces.iter().peekable();
         for trip in self.trips {
             // Made of our own words and of values that [`Sql`] wrote.
             let mut results = connection.fetch_many(sqlx::raw_sql(AssertSqlSafe(trip)));
             while let Some(result) = std::future::poll_fn(|context| results.as_mut().poll_next(context)).await
             {
                 match result? {
-                    Either::Left(done) => ran.affected.push(done.rows_affected()),
-                    Either::Right(row) => ran.rows.push(row),
+                    Either::Left(done) => {
+                        if kept.next_if(|insert| insert.0 == ran.affected.len()).is_some() {
+                            ran.first_ids.push(done.last_insert_id());
+                        }
+                        ran.affected.push(done.rows_affected());
+                    }
+                    Either::Right(row) => ran.rows.push((ran.affected.len(), row)),
                 }
             }
         }

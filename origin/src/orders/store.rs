@@ -14,7 +14,7 @@ use super::draft::Draft;
 use super::model::{Status, line_amount};
 use crate::catalog::offers::Offer;
 use crate::db::push_list;
-use crate::db::script::{Ran, RowId, Script, Sql};
+use crate::db::script::{Ran, RowId, Said, Script, Sql};
 
 /// `delivery_address`: the JSON column holds a sealed value.
 #[derive(Debug, serde::Deserialize)]
@@ -84,26 +84,31 @@ pub fn insert(script: &mut Script, orders: &[Arc<Draft>]) -> Vec<RowId> {
     })
 }
 
-/// The ids behind some order numbers, and 0 for one that was buried, as the rows of the script, each with the step between
-/// two ids. Waits for a sweeper that is about to bury one.
-pub fn ids_or_tombstones<'a>(script: &mut Script, numbers: impl Iterator<Item = &'a OrderNo> + Clone) {
-    let write = |sql: &mut Sql<'_>, number: &OrderNo| {
-        sql.text(number.as_str());
-    };
+/// Which of some numbers were buried: each is a row. Waits for a sweeper that is about to bury one.
+pub fn tombstones<'a>(script: &mut Script, numbers: impl Iterator<Item = &'a OrderNo>) -> Said {
     script.statement(|sql| {
-        sql.sql(
-            "(SELECT order_no, id, CAST(@@auto_increment_increment AS SIGNED) FROM orders WHERE order_no IN ",
-        );
-        sql.list(numbers.clone(), write);
-        sql.sql(") UNION ALL (SELECT order_no, 0, 0 FROM order_tombstones WHERE order_no IN ")
-            .list(numbers, write);
-        sql.sql(" FOR UPDATE)");
-    });
+        sql.sql("SELECT order_no FROM order_tombstones WHERE order_no IN ").list(numbers, number);
+        sql.sql(" FOR UPDATE");
+    })
 }
 
-/// Reads the rows of [`ids_or_tombstones`]: number, id and step.
-pub fn read_ids(ran: &Ran) -> Result<Vec<(String, i64, i64)>, sqlx::Error> {
-    ran.rows.iter().map(FromRow::from_row).collect()
+/// The ids that some orders got, for [`read_ids`].
+pub fn ids<'a>(script: &mut Script, numbers: impl Iterator<Item = &'a OrderNo>) -> Said {
+    script.statement(|sql| {
+        sql.sql(
+            "SELECT order_no, id, CAST(@@auto_increment_increment AS SIGNED) FROM orders WHERE order_no IN ",
+        );
+        sql.list(numbers, number);
+    })
+}
+
+fn number(sql: &mut Sql<'_>, number: &OrderNo) {
+    sql.text(number.as_str());
+}
+
+/// Number, id, and the step between two ids.
+pub fn read_ids(ran: &Ran, ids: Said) -> Result<Vec<(String, i64, i64)>, sqlx::Error> {
+    ran.rows(ids).map(FromRow::from_row).collect()
 }
 
 pub fn insert_items<'a>(script: &mut Script, items: impl IntoIterator<Item = (RowId, &'a Offer, Fen)>) {

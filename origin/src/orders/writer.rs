@@ -17,7 +17,7 @@ use super::service::OrderError;
 use super::store;
 use crate::crash::{self, Point};
 use crate::db::batch::{Batcher, Rules};
-use crate::db::script::{Ran, RowId, Script};
+use crate::db::script::{Ran, RowId, Said, Script};
 use crate::db::{Db, TransactionError, is_contention, is_duplicate, is_shutdown};
 use crate::idempotency::{Keyed, ReplyWithId, Start};
 use crate::outbox::model::EventKind;
@@ -179,8 +179,8 @@ async fn insert_all(
     keys: Keys,
 ) -> Result<Vec<CreatedOrder>, OrderError> {
     let mut script = Script::default();
-    let ids = store::insert(&mut script, &drafts);
-    let orders: Vec<(&Draft, RowId)> = drafts.iter().map(AsRef::as_ref).zip(ids).collect();
+    let rows = store::insert(&mut script, &drafts);
+    let orders: Vec<(&Draft, RowId)> = drafts.iter().map(AsRef::as_ref).zip(rows).collect();
     let spends = orders.iter().filter_map(|(draft, id)| draft.spend(*id)).collect();
     let spending = coupons::service::spend(&mut script, spends);
     if keys == Keys::Take {
@@ -194,9 +194,12 @@ async fn insert_all(
     });
     store::insert_items(&mut script, items);
     outbox::service::add(&mut script, orders.iter().map(|(_, id)| (EventKind::OrderPlaced, *id)));
+    let numbers = || drafts.iter().map(|draft| &draft.order_no);
     // After the orders' rows, so that whichever of this and the sweeper comes second waits for the other, or one is turned
     // away by the deadlock check and tries anew.
-    store::ids_or_tombstones(&mut script, drafts.iter().map(|draft| &draft.order_no));
+    let tombstones = store::tombstones(&mut script, numbers());
+    // The id of one row alone is told with it.
+    let told = (drafts.len() > 1).then(|| store::ids(&mut script, numbers()));
     let lines: Vec<(RowId, &[Line])> =
         orders.iter().map(|(draft, id)| (*id, draft.lines.as_slice())).collect();
     let holding = stock::service::hold(&mut script, &lines)?;
@@ -204,37 +207,25 @@ async fn insert_all(
         true => OrderError::NumberTaken,
         false => OrderError::Database(error),
     })?;
-    let made = made(&orders, &ran)?;
+    if ran.rows(tombstones).next().is_some() {
+        return Err(OrderError::Buried);
+    }
+    let ids = given_ids(&orders, &ran, told)?;
     spending.check(&ran, connection).await?;
     holding.check(&ran)?;
     crash::point(Point::InBatch);
-    Ok(made)
+    Ok(drafts.iter().zip(ids).map(|(draft, id)| draft.created(id)).collect())
 }
 
-/// The replies, with the ids that MySQL says the orders have. What hangs on them was written by the rule that it gives ids
-/// by, so both must agree.
-fn made(orders: &[(&Draft, RowId)], ran: &Ran) -> Result<Vec<CreatedOrder>, OrderError> {
-    let rows = store::read_ids(ran)?;
-    if rows.iter().any(|(_, id, _)| *id == 0) {
-        return Err(OrderError::Buried);
-    }
-    let ids: HashMap<&str, (i64, i64)> =
+/// The ids that MySQL gave the orders. What hangs on several was written by the rule that it gives ids by, so what the orders'
+/// own rows say (`told`) must agree.
+fn given_ids(orders: &[(&Draft, RowId)], ran: &Ran, told: Option<Said>) -> Result<Vec<OrderId>, OrderError> {
+    let rows = told.map(|told| store::read_ids(ran, told)).transpose()?.unwrap_or_default();
+    let told: HashMap<&str, (i64, i64)> =
         rows.iter().map(|(number, id, step)| (number.as_str(), (*id, *step))).collect();
-    let mut first_of_piece = 0;
-    let mut made = Vec::with_capacity(orders.len());
-    for (draft, row) in orders {
-        let (id, step) = ids.get(draft.order_no.as_str()).copied().ok_or(OrderError::NotFound)?;
-        if let RowId::New { nth, .. } = *row {
-            if nth == 0 {
-                first_of_piece = id;
-            }
-            let told =
-                i64::try_from(nth).ok().and_then(|nth| nth.checked_mul(step)?.checked_add(first_of_piece));
-            if told != Some(id) {
-                return Err(OrderError::OddIds);
-            }
-        }
-        made.push(draft.created(OrderId(id)));
-    }
-    Ok(made)
+    let id = |(draft, row): &(&Draft, RowId)| match told.get(draft.order_no.as_str()) {
+        Some((id, step)) => ran.id(*row, *step).filter(|ruled| ruled == id),
+        None => ran.id(*row, 0).filter(|_| orders.len() == 1),
+    };
+    orders.iter().map(|order| id(order).map(OrderId).ok_or(OrderError::OddIds)).collect()
 }

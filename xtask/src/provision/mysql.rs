@@ -278,7 +278,7 @@ impl LocalMysql {
     pub fn recipe(&self) -> Result<Recipe> {
         let mut words = texts(&self.launcher)?;
         words.extend(self.fixed_arguments());
-        words.extend(self.server_arguments().into_iter().chain(DURABLE).map(str::to_owned));
+        words.extend(self.server_arguments().into_iter().map(str::to_owned).chain(durable()));
         Ok(Recipe { words, template: self.template.join("data"), init_sql: INIT_SQL })
     }
 
@@ -313,7 +313,7 @@ impl LocalMysql {
         command.arg(format!("--init-file={}", init.display()));
         command.args(self.server_arguments());
         match durability {
-            Durability::Full => command.args(DURABLE),
+            Durability::Full => command.args(durable()),
             Durability::Relaxed => command.args([
                 "--skip-log-bin",
                 "--innodb-flush-log-at-trx-commit=2",
@@ -325,8 +325,15 @@ impl LocalMysql {
     }
 }
 
-/// A commit survives the machine.
-const DURABLE: [&str; 2] = ["--sync-binlog=1", "--innodb-flush-log-at-trx-commit=1"];
+/// What a shop's own MySQL is to be set to.
+const SHOPS_SETTINGS: &str = include_str!("../../../deploy/origin/mysql.cnf");
+
+/// The same as arguments: a commit survives the machine.
+fn durable() -> impl Iterator<Item = String> {
+    let lines = SHOPS_SETTINGS.lines().map(str::trim);
+    let settings = lines.filter(|line| !line.is_empty() && !line.starts_with(['#', '[']));
+    settings.map(|line| format!("--{}", line.replace(' ', "")))
+}
 
 /// Runs at every start, before connections are taken. Names are not resolved, so the account that
 /// comes over TCP is the one of the address.
