@@ -32,12 +32,12 @@ async fn paid_here_at(shop: &Shop, number: &str, back: i64, moment: &str) {
 }
 
 /// Whether the day was found in order, and what was said.
-async fn reconcile(shop: &Shop, day: &str) -> (bool, String) {
+pub async fn reconcile(shop: &Shop, day: &str) -> (bool, String) {
     shop.reconcile(&["--bill", day]).await
 }
 
 /// The kinds and numbers of a day's differences that are open.
-async fn open(shop: &Shop, day: &str) -> Vec<(String, String)> {
+pub async fn open(shop: &Shop, day: &str) -> Vec<(String, String)> {
     sqlx::query_as(
         "SELECT kind, IF(out_refund_no = '', out_trade_no, out_refund_no) FROM bill_differences
          WHERE bill_date = ? AND settled_at IS NULL ORDER BY id",
@@ -54,7 +54,7 @@ async fn amount_of(shop: &Shop, number: &str) -> i64 {
 }
 
 /// The number of a refund of five fen that WeChat paid back on the day so many days ago.
-async fn refunded(shop: &Shop, number: &str, back: i64) -> String {
+pub async fn refunded(shop: &Shop, number: &str, back: i64) -> String {
     let (is_done, said) =
         shop.command(&["refund", "start", number, "--amount", "0.05", "--reason", "少发一件"]).await;
     assert!(is_done, "{said}");
@@ -74,7 +74,7 @@ async fn refunded(shop: &Shop, number: &str, back: i64) -> String {
     refund
 }
 
-fn one(kind: &str, number: &str) -> Vec<(String, String)> {
+pub fn one(kind: &str, number: &str) -> Vec<(String, String)> {
     vec![(kind.to_owned(), number.to_owned())]
 }
 

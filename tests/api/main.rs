@@ -8,6 +8,7 @@ mod account;
 mod addresses;
 mod bills;
 mod bills_daily;
+mod bills_slow_refunds;
 mod coupon_orders;
 mod coupons;
 mod foreign_notifications;

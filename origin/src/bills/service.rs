@@ -1,6 +1,6 @@
 //! Use cases of the daily reconciliation.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use farmgate_shared::money::Fen;
@@ -76,12 +76,12 @@ pub async fn reconcile(app: &Arc<App>, day: BillDay) -> Result<DayReport, Reconc
         .transaction("reconcile_bill", move |connection| {
             let (lines, sums) = (lines.clone(), kept.clone());
             Box::pin(async move {
-                // A neighbour that is compared at the same time must see these lines, or have its own seen here.
-                store::lock_days(connection, day.plus(-1), day.plus(1)).await?;
+                store::lock_days(connection).await?;
+                let mut touched = touched(connection, day).await?;
                 store::set_compared(connection, day, &sums, now).await?;
                 store::replace_lines(connection, day, &lines).await?;
-                // Its lines may decide about the last minutes of the day before, and the first of the day after.
-                for day in store::had(connection, day.plus(-1), day.plus(1)).await? {
+                touched.extend(self::touched(connection, day).await?);
+                for day in had_of(connection, &touched).await? {
                     compare_day(connection, day, now).await?;
                 }
                 Ok(())
@@ -100,6 +100,28 @@ fn sums(lines: &[BillLine], of_others: usize, hash: Option<String>) -> Option<Da
     };
     let ((payments, paid), (refunds, refunded)) = (of_kind(false)?, of_kind(true)?);
     Some(DaySums { payments, paid, refunds, refunded, of_others: i32::try_from(of_others).ok()?, hash })
+}
+
+/// The days about which the kept lines of one day may decide: a trade near midnight stands in the neighbour's bill, and a slow
+/// refund in that of any day from the one on which it was asked for. Asked before and after the lines are replaced, since a
+/// line that is gone decides as much as one that is new.
+async fn touched(connection: &mut MySqlConnection, day: BillDay) -> Result<BTreeSet<BillDay>, sqlx::Error> {
+    let mut days = BTreeSet::from([day.plus(-1), day, day.plus(1)]);
+    let named = store::refunds_named_paid_back(connection, day).await?;
+    let slow = store::slow_refunds_paid_back(connection, day.end(), day.plus(1).end()).await?;
+    days.extend(named.into_iter().chain(slow).map(BillDay::of));
+    Ok(days)
+}
+
+/// Those of the days whose bills were had, oldest first.
+async fn had_of(
+    connection: &mut MySqlConnection,
+    days: &BTreeSet<BillDay>,
+) -> Result<Vec<BillDay>, sqlx::Error> {
+    let (Some(first), Some(last)) = (days.first(), days.last()) else { return Ok(Vec::new()) };
+    let mut had = store::had(connection, *first, *last).await?;
+    had.retain(|day| days.contains(day));
+    Ok(had)
 }
 
 /// Compares a day whose lines are kept.

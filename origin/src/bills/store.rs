@@ -111,19 +111,11 @@ pub async fn had(
     Ok(days.into_iter().map(BillDay).collect())
 }
 
-/// Takes the days from one to another for this transaction, in their order.
-pub async fn lock_days(
-    connection: &mut MySqlConnection,
-    from: BillDay,
-    to: BillDay,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "SELECT bill_date FROM bill_days WHERE bill_date BETWEEN ? AND ? ORDER BY bill_date FOR UPDATE",
-    )
-    .bind(from.0)
-    .bind(to.0)
-    .fetch_all(connection)
-    .await?;
+/// Takes all days for this transaction: one comparison at a time, since a slow refund ties days together that are far apart.
+pub async fn lock_days(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT bill_date FROM bill_days ORDER BY bill_date FOR UPDATE")
+        .fetch_all(connection)
+        .await?;
     Ok(())
 }
 
@@ -201,6 +193,33 @@ pub async fn refunds_in_bills(
         found.extend(query.build_query_scalar::<String>().fetch_all(&mut *connection).await?);
     }
     Ok(found)
+}
+
+/// When our books paid back the refunds that the kept lines of a day name.
+pub async fn refunds_named_paid_back(
+    connection: &mut MySqlConnection,
+    day: BillDay,
+) -> Result<Vec<OffsetDateTime>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT DISTINCT r.refunded_at FROM bill_lines l JOIN refunds r ON r.out_refund_no = l.out_refund_no \
+         WHERE l.bill_date = ? AND l.is_refund AND r.refunded_at IS NOT NULL",
+    )
+    .bind(day.0)
+    .fetch_all(connection)
+    .await
+}
+
+/// When our books paid back the refunds that were asked for before `end`, from `first` on.
+pub async fn slow_refunds_paid_back(
+    connection: &mut MySqlConnection,
+    end: OffsetDateTime,
+    first: OffsetDateTime,
+) -> Result<Vec<OffsetDateTime>, sqlx::Error> {
+    sqlx::query_scalar("SELECT DISTINCT refunded_at FROM refunds WHERE refunded_at >= ? AND created_at < ?")
+        .bind(first)
+        .bind(end)
+        .fetch_all(connection)
+        .await
 }
 
 #[derive(FromRow)]
