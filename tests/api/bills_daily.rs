@@ -48,9 +48,51 @@ async fn a_bill_that_is_late_is_asked_for_again() {
     })
     .await;
     all_compared(&shop, 1).await;
-    let left =
-        shop.count("SELECT COUNT(*) FROM bill_days WHERE last_error IS NOT NULL OR due_at IS NOT NULL").await;
-    assert_eq!(left, 0);
+    assert_eq!(shop.count("SELECT COUNT(*) FROM bill_days WHERE last_error IS NOT NULL").await, 0);
+}
+
+#[tokio::test]
+async fn a_day_that_wechat_first_has_no_bill_of_is_asked_for_again_and_differs_until_then() {
+    let mut shop = shop(1).await;
+    // The newest day is one of these, by the hour.
+    for back in [1, 2] {
+        sold(&shop, back, "12:00:00").await;
+    }
+    let none =
+        json!({"fault": "refuse", "status": 400, "code": "NO_STATEMENT_EXIST", "path": "/v3/bill/tradebill"});
+    shop.wechat.misbehave(json!({"api": [none]})).await;
+    shop.start_worker().await;
+    let asked = async || shop.wechat.calls("/v3/bill/tradebill").await.len();
+    eventually(LONG, "it is asked for again", async || (asked().await >= 3).then_some(())).await;
+    let open = "SELECT COUNT(*) FROM bill_differences WHERE kind = 'missing_there' AND settled_at IS NULL";
+    assert_eq!(shop.count(open).await, 1, "our payment is in no bill");
+    let (_, said) = shop.command(&["bills", "status"]).await;
+    assert!(said.contains("WeChat had no bill") && said.contains("1 open"), "{said}");
+    shop.wechat.behave().await;
+    eventually(LONG, "the bill is had", async || {
+        (shop.count("SELECT COUNT(*) FROM bill_days WHERE hash IS NOT NULL").await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(shop.count("SELECT COUNT(*) FROM bill_differences").await, 0);
+    assert_eq!(
+        shop.count("SELECT COUNT(*) FROM bill_days WHERE due_at IS NOT NULL").await,
+        0,
+        "and is final"
+    );
+}
+
+#[tokio::test]
+async fn a_day_without_a_bill_and_without_trades_is_asked_for_once_a_day() {
+    let mut shop = shop(1).await;
+    shop.start_worker().await;
+    all_compared(&shop, 1).await;
+    let hours = "SELECT TIMESTAMPDIFF(HOUR, checked_at, due_at) FROM bill_days";
+    assert_eq!(shop.count(hours).await, 24);
+    shop.script("UPDATE bill_days SET due_at = due_at - INTERVAL 1 DAY").await;
+    eventually(LONG, "the next day it is asked for again", async || {
+        (shop.wechat.calls("/v3/bill/tradebill").await.len() == 2).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

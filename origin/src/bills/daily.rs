@@ -1,5 +1,6 @@
 //! The worker's part: after ten in the morning it fetches yesterday's bill, and any of the last days that is missing.
-//! Promises that each day is compared once, however many workers run, and that a failure is tried again.
+//! Promises that each bill is fetched and compared once, however many workers run; that a failure is tried again; and that a
+//! day of which WeChat has no bill is asked for again while it is one of those days.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,7 @@ async fn look(app: &Arc<App>) {
     // Oldest first: a day may need its neighbour's lines, and the earlier one is the likelier to be asked about.
     for back in (0..i64::from(app.config.bills.look_back_days)).rev() {
         let day = newest.plus(-back);
-        match service::reconcile_once(app, day, retry(app)).await {
+        match service::reconcile_once(app, day).await {
             Ok(Fetched::Before) => {}
             Ok(Fetched::Compared(report)) if report.open() == 0 => {
                 tracing::info!(%day, payments = report.sums.payments, refunds = report.sums.refunds, "the bill agrees");
@@ -53,10 +54,6 @@ async fn look(app: &Arc<App>) {
         Ok(standing) => show(&standing),
         Err(error) => tracing::warn!(%error, "the standing of the bills could not be read"),
     }
-}
-
-fn retry(app: &App) -> time::Duration {
-    time::Duration::try_from(app.config.bills.retry()).unwrap_or(time::Duration::HOUR)
 }
 
 /// Gauges without labels: their number does not grow with the days.

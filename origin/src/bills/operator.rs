@@ -137,6 +137,13 @@ fn line(row: &DayRow) -> anyhow::Result<String> {
             row.open,
             row.checked_at.map(shanghai_rfc3339).unwrap_or_default(),
         )?;
+        if row.hash.is_none() {
+            let next = row.due_at.map(shanghai_rfc3339).unwrap_or_default();
+            writeln!(
+                text,
+                "            WeChat had no bill; asked again from {next}, if the worker still looks back so far"
+            )?;
+        }
         if row.of_others > 0 {
             writeln!(text, "            {} lines of other apps of the merchant", row.of_others)?;
         }

@@ -48,6 +48,10 @@ impl DayReport {
     }
 }
 
+/// WeChat says in the same words that a day had no trades and that its bill is not there yet. Where our books had none either,
+/// it is asked once a day whether it still says so.
+const ASK_AGAIN_ABOUT_NOTHING: time::Duration = time::Duration::DAY;
+
 /// Fetches a day's bill, compares it with our books and records what differs. May be repeated: the findings of the same day
 /// are replaced in one transaction, and what an operator settled stays settled.
 ///
@@ -71,6 +75,7 @@ pub async fn reconcile(app: &Arc<App>, day: BillDay) -> Result<DayReport, Reconc
         all.into_iter().partition(|line| line.appid == app.pay.appid());
     let sums = sums(&lines, of_others.len(), hash).ok_or(ReconcileError::Overflow(day))?;
     let (lines, kept) = (Arc::new(lines), sums.clone());
+    let retry = retry(app);
     store::want(app.db.pool(), day, now).await?;
     app.db
         .transaction("reconcile_bill", move |connection| {
@@ -78,7 +83,8 @@ pub async fn reconcile(app: &Arc<App>, day: BillDay) -> Result<DayReport, Reconc
             Box::pin(async move {
                 store::lock_days(connection).await?;
                 let mut touched = touched(connection, day).await?;
-                store::set_compared(connection, day, &sums, now).await?;
+                let again_at = ask_again_at(connection, day, &sums, (now, retry)).await?;
+                store::set_compared(connection, day, &sums, now, again_at).await?;
                 store::replace_lines(connection, day, &lines).await?;
                 touched.extend(self::touched(connection, day).await?);
                 for day in had_of(connection, &touched).await? {
@@ -90,6 +96,24 @@ pub async fn reconcile(app: &Arc<App>, day: BillDay) -> Result<DayReport, Reconc
         .await
         .map_err(|error: crate::db::TransactionError<sqlx::Error>| error.flatten())?;
     Ok(DayReport { day, sums, differences: store::differences_of(app.db.pool(), day).await? })
+}
+
+/// When a day is asked for once more: a day without a bill, for as long as the worker looks back at it.
+async fn ask_again_at(
+    connection: &mut MySqlConnection,
+    day: BillDay,
+    sums: &DaySums,
+    (now, retry): (OffsetDateTime, time::Duration),
+) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+    if sums.hash.is_some() {
+        return Ok(None);
+    }
+    let has_trades = store::has_trades(connection, day.start(), day.end()).await?;
+    Ok(Some(now + if has_trades { retry } else { retry.max(ASK_AGAIN_ABOUT_NOTHING) }))
+}
+
+fn retry(app: &App) -> time::Duration {
+    time::Duration::try_from(app.config.bills.retry()).unwrap_or(time::Duration::HOUR)
 }
 
 fn sums(lines: &[BillLine], of_others: usize, hash: Option<String>) -> Option<DaySums> {
@@ -176,24 +200,20 @@ fn oldest_day(refunds: &[OurRefund], day: BillDay) -> BillDay {
 /// What became of a day that the worker wanted.
 #[derive(Debug)]
 pub enum Fetched {
-    /// It was had before, or another worker is at it, or it is not to be tried again yet.
+    /// It is not due: it was had before, or another worker is at it, or it is not to be tried again yet.
     Before,
     Compared(DayReport),
 }
 
-/// Reconciles a day that was not yet, once across all workers: whoever takes it keeps the others off for `pause`, which is
-/// also when it is tried again if it fails.
+/// Reconciles a day that is due, once across all workers: whoever takes it keeps the others off for a while, which is also
+/// when it is tried again if it fails or WeChat has no bill of it.
 ///
 /// # Errors
 /// [`ReconcileError`], which is also on record.
-pub async fn reconcile_once(
-    app: &Arc<App>,
-    day: BillDay,
-    pause: time::Duration,
-) -> Result<Fetched, ReconcileError> {
+pub async fn reconcile_once(app: &Arc<App>, day: BillDay) -> Result<Fetched, ReconcileError> {
     let (pool, now) = (app.db.pool(), app.clock.now());
     store::want(pool, day, now).await?;
-    if !store::claim(pool, day, now, now + pause).await? {
+    if !store::claim(pool, day, now, now + retry(app)).await? {
         return Ok(Fetched::Before);
     }
     match reconcile(app, day).await {

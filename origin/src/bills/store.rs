@@ -9,8 +9,7 @@ use super::day::BillDay;
 use super::model::{BillLine, Difference, OurPayment, OurRefund, RefundState};
 use crate::db::{MOST_WIDE_ROWS, push_list};
 
-/// `bill_days.status`.
-const WANTED: i8 = 0;
+/// `bill_days.status`; it is 0 before.
 const COMPARED: i8 = 1;
 /// Numbers in one `IN (…)`.
 const MOST_NUMBERS: usize = 128;
@@ -39,21 +38,19 @@ pub async fn want(pool: &MySqlPool, day: BillDay, now: OffsetDateTime) -> Result
     Ok(())
 }
 
-/// Whether the day is the caller's to fetch: it was not had, and nobody asks before `until`.
+/// Whether the day is the caller's to fetch: it is due, and nobody else asks before `until`.
 pub async fn claim(
     pool: &MySqlPool,
     day: BillDay,
     now: OffsetDateTime,
     until: OffsetDateTime,
 ) -> Result<bool, sqlx::Error> {
-    let done =
-        sqlx::query("UPDATE bill_days SET due_at = ? WHERE bill_date = ? AND status = ? AND due_at <= ?")
-            .bind(until)
-            .bind(day.0)
-            .bind(WANTED)
-            .bind(now)
-            .execute(pool)
-            .await?;
+    let done = sqlx::query("UPDATE bill_days SET due_at = ? WHERE bill_date = ? AND due_at <= ?")
+        .bind(until)
+        .bind(day.0)
+        .bind(now)
+        .execute(pool)
+        .await?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -66,19 +63,20 @@ pub async fn set_error(pool: &MySqlPool, day: BillDay, error: &str) -> Result<()
     Ok(())
 }
 
-/// The day was had: its sums. Locks the day until the transaction ends, so that one comparison at a time writes it.
+/// The day was had: its sums, and when it is to be asked for once more, if at all.
 pub async fn set_compared(
     connection: &mut MySqlConnection,
     day: BillDay,
     sums: &DaySums,
     now: OffsetDateTime,
+    again_at: Option<OffsetDateTime>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO bill_days (bill_date, status, payments, payments_fen, refunds, refunds_fen, of_others, hash, \
-         checked_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE status = VALUES(status), \
+         checked_at, due_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE status = VALUES(status), \
          payments = VALUES(payments), payments_fen = VALUES(payments_fen), refunds = VALUES(refunds), \
          refunds_fen = VALUES(refunds_fen), of_others = VALUES(of_others), hash = VALUES(hash), \
-         checked_at = VALUES(checked_at), due_at = NULL, last_error = NULL",
+         checked_at = VALUES(checked_at), due_at = VALUES(due_at), last_error = NULL",
     )
     .bind(day.0)
     .bind(COMPARED)
@@ -89,6 +87,7 @@ pub async fn set_compared(
     .bind(sums.of_others)
     .bind(sums.hash.as_deref())
     .bind(now)
+    .bind(again_at)
     .execute(connection)
     .await?;
     Ok(())
@@ -239,6 +238,25 @@ impl From<PaymentRow> for OurPayment {
             paid_at: row.paid_at,
         }
     }
+}
+
+/// Whether our books were paid or paid back anything from `first` on and before `end`.
+pub async fn has_trades(
+    connection: &mut MySqlConnection,
+    first: OffsetDateTime,
+    end: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    let found: i64 = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM payments WHERE paid_at >= ? AND paid_at < ?) \
+         OR EXISTS (SELECT 1 FROM refunds WHERE refunded_at >= ? AND refunded_at < ?)",
+    )
+    .bind(first)
+    .bind(end)
+    .bind(first)
+    .bind(end)
+    .fetch_one(connection)
+    .await?;
+    Ok(found != 0)
 }
 
 /// Payments that were paid from `first` on and before `end`.
@@ -440,7 +458,11 @@ pub struct DayRow {
     pub refunds: i32,
     pub refunds_fen: i64,
     pub of_others: i32,
+    /// None of a day without a bill.
+    pub hash: Option<String>,
     pub checked_at: Option<OffsetDateTime>,
+    /// When the worker asks for it, if it looks back so far.
+    pub due_at: Option<OffsetDateTime>,
     pub last_error: Option<String>,
     pub open: i64,
 }
@@ -454,8 +476,8 @@ impl DayRow {
 /// The newest days that were asked for, newest first, with their open differences.
 pub async fn newest_days(pool: &MySqlPool, most: u32) -> Result<Vec<DayRow>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT d.bill_date, d.status, d.payments, d.payments_fen, d.refunds, d.refunds_fen, d.of_others, d.checked_at, \
-         d.last_error, (SELECT COUNT(*) FROM bill_differences f WHERE f.bill_date = d.bill_date \
+        "SELECT d.bill_date, d.status, d.payments, d.payments_fen, d.refunds, d.refunds_fen, d.of_others, d.hash, \
+         d.checked_at, d.due_at, d.last_error, (SELECT COUNT(*) FROM bill_differences f WHERE f.bill_date = d.bill_date \
          AND f.settled_at IS NULL) AS open FROM bill_days d ORDER BY d.bill_date DESC LIMIT ?",
     )
     .bind(most)
