@@ -22,7 +22,7 @@ pub async fn sold(shop: &Shop, back: i64, moment: &str) -> String {
 }
 
 /// Our books say that it was paid at this moment.
-async fn paid_here_at(shop: &Shop, number: &str, back: i64, moment: &str) {
+pub async fn paid_here_at(shop: &Shop, number: &str, back: i64, moment: &str) {
     sqlx::query("UPDATE payments SET paid_at = ? - INTERVAL 8 HOUR WHERE out_trade_no = ?")
         .bind(format!("{} {moment}", day(back)))
         .bind(number)

@@ -2,7 +2,7 @@
 
 use farmgate_tests::{Caller, LONG, Shop, ShopPlan, Value, eventually, json};
 
-use crate::bills::{day, sold};
+use crate::bills::{day, one, open, paid_here_at, reconcile, sold};
 
 /// A shop that looks back so many days, without a worker yet.
 async fn shop(days: u32) -> Shop {
@@ -151,4 +151,21 @@ async fn without_a_setting_nothing_is_fetched_and_nothing_listens() {
     eventually(LONG, "the worker works", async || (shop.count(product_sales).await > 0).then_some(())).await;
     assert_eq!(shop.wechat.calls("/v3/bill").await, Vec::<Value>::new());
     assert!(!shop.worker().log().contains("metrics are served"));
+}
+
+#[tokio::test]
+async fn neighbouring_days_that_are_compared_at_once_see_each_others_lines() {
+    let shop = Shop::start().await;
+    // One trade that the later bill has though our books have it on the evening before, and one that no bill has.
+    let (kept, lost) = (sold(&shop, 2, "00:00:01").await, sold(&shop, 3, "23:59:58").await);
+    paid_here_at(&shop, &kept, 3, "23:59:59").await;
+    shop.wechat.misbehave(json!({"bill": [{"fault": "dropped_line", "number": lost}]})).await;
+    for round in 0..6 {
+        let (earlier, later) = (day(3), day(2));
+        // Two processes; each finds the other's day had or makes it so.
+        tokio::join!(reconcile(&shop, &earlier), reconcile(&shop, &later));
+        assert_eq!(open(&shop, &later).await, [], "round {round}");
+        assert_eq!(open(&shop, &earlier).await, one("missing_there", &lost), "round {round}");
+        shop.script("DELETE FROM bill_differences; DELETE FROM bill_lines; DELETE FROM bill_days").await;
+    }
 }
