@@ -25,6 +25,7 @@ mod placing;
 mod products;
 mod receiving;
 mod refunds;
+mod refunds_by_hand;
 mod reviews;
 mod shipping;
 mod snapshot;

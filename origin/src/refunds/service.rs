@@ -40,6 +40,9 @@ pub enum RefundError {
     /// The books are wrong.
     #[error("the payment of {0} never promised so much")]
     NotPromised(String),
+    /// WeChat alone can end it.
+    #[error("WeChat has this refund: end it in WeChat's merchant console")]
+    AtWechat,
     #[error("the refund is {0}: this cannot be done with it")]
     State(&'static str),
     #[error(transparent)]

@@ -70,6 +70,15 @@ impl Outcome {
         }
     }
 
+    /// By what WeChat knows the refund, where it says so.
+    fn refund_id(&self) -> Option<&str> {
+        match self {
+            Outcome::AtWechat { refund_id, .. } | Outcome::PaidBack { refund_id, .. } => Some(refund_id),
+            Outcome::Closed { refund_id } | Outcome::Stuck { refund_id, .. } => refund_id.as_deref(),
+            Outcome::ToAsk { .. } | Outcome::PaidByHand { .. } => None,
+        }
+    }
+
     fn event(&self) -> Option<EventKind> {
         match self {
             Outcome::PaidBack { .. } | Outcome::PaidByHand { .. } => Some(EventKind::RefundPaid),
@@ -180,13 +189,22 @@ async fn apply(
     let row = store::find(&mut *connection, number).await?.ok_or(RefundError::Unknown)?;
     let was = Status::from_number(row.status).ok_or(RefundError::UnknownStatus(row.status))?;
     let next = outcome.status();
-    let is_new = was.may_become(next)
-        && store::change_status(connection, row.id, (was, next), &outcome.change()).await?;
+    let is_known_there = row.wechat_refund_id.is_some();
+    // What is stuck at WeChat is ended by WeChat: paid by hand as well, the shopper would have it twice.
+    if is_known_there && was == Status::Stuck && matches!(next, Status::ToAsk | Status::PaidByHand) {
+        return Err(RefundError::AtWechat);
+    }
+    let is_new = if was.may_become(next) {
+        store::change_status(connection, row.id, (was, next), &outcome.change()).await?
+    } else {
+        let is_news = was == Status::Stuck && !is_known_there && outcome.refund_id().is_some();
+        is_news && store::learn_of_wechat(connection, row.id, &outcome.change()).await?
+    };
     let mut settled = Settled { is_new, was, returned: Vec::new() };
     if !is_new {
         return Ok(settled);
     }
-    if let Some(kind) = outcome.event() {
+    if let Some(kind) = outcome.event().filter(|_| was != next) {
         outbox::service::record(connection, &[NewEvent { kind, order }]).await?;
     }
     match next {

@@ -219,6 +219,27 @@ pub async fn change_status(
     Ok(done.rows_affected() == 1)
 }
 
+/// WeChat has a stuck refund after all, which it was not known to have: by which number, and when to ask about it. False when
+/// it is not stuck any more.
+pub async fn learn_of_wechat(
+    connection: &mut MySqlConnection,
+    id: i64,
+    change: &Change<'_>,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE refunds SET wechat_refund_id = ?, due_at = ?, last_error = COALESCE(?, last_error) \
+         WHERE id = ? AND status = ? AND wechat_refund_id IS NULL",
+    )
+    .bind(change.wechat_refund_id)
+    .bind(change.due_at)
+    .bind(change.error.map(shortened))
+    .bind(id)
+    .bind(Status::Stuck.number())
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 fn shortened(error: &str) -> String {
     error.chars().take(ERROR_CHARS).collect()
 }
