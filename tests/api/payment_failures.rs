@@ -143,6 +143,68 @@ async fn a_prepay_whose_replies_were_all_lost_is_the_same_prepay_next_time() {
     assert_eq!(status(&shopper, &order).await, 1);
 }
 
+#[tokio::test]
+async fn a_prepay_for_which_too_little_time_is_left_says_that_the_order_is_over() {
+    let shop = Shop::start().await;
+    // WeChat counts in whole seconds: of this one only the fraction is left.
+    let (shopper, order) = ordered(&shop, "小王").await;
+    let id = order["order_id"].as_i64().unwrap();
+    shop.change("UPDATE orders SET pay_deadline = UTC_TIMESTAMP() + INTERVAL 999000 MICROSECOND WHERE id = ", id)
+        .await;
+    shopper.api.post(&pay_path(&order), &json!({})).await.fails_with(Problem::OrderExpired);
+
+    let refuse = |code| {
+        json!({"fault": "refuse", "status": 400, "code": code, "path": "/v3/pay/transactions/jsapi", "times": 1})
+    };
+    for (code, seconds, problem) in [
+        ("PARAM_ERROR", 30, Problem::OrderExpired),
+        ("INVALID_REQUEST", 30, Problem::OrderExpired),
+        // Time is not what is wrong.
+        ("PARAM_ERROR", 300, Problem::Internal),
+        ("NO_AUTH", 30, Problem::Internal),
+        ("SYSTEM_ERROR", 300, Problem::WechatUnavailable),
+    ] {
+        let (shopper, order) = ordered(&shop, "小李").await;
+        shop.script(&format!(
+            "UPDATE orders SET pay_deadline = UTC_TIMESTAMP(3) + INTERVAL {seconds} SECOND WHERE id = {}",
+            order["order_id"]
+        ))
+        .await;
+        let mut fault = refuse(code);
+        if code == "SYSTEM_ERROR" {
+            fault["times"] = json!(3);
+        }
+        shop.wechat.misbehave(json!({"api": [fault]})).await;
+        shopper.api.post(&pay_path(&order), &json!({})).await.fails_with(problem);
+        assert_eq!(status(&shopper, &order).await, 0, "{code}");
+        // WeChat may know better a moment later.
+        shopper.prepay(&order).await;
+    }
+}
+
+#[tokio::test]
+async fn a_prepay_that_is_refused_while_its_order_is_cancelled_says_so() {
+    let shop = Shop::start().await;
+    let (shopper, order) = ordered(&shop, "小王").await;
+    let faults = json!({"api": [
+        {"fault": "slow", "ms": 1500, "path": "/v3/pay/transactions/jsapi", "times": 1},
+        {"fault": "refuse", "status": 400, "code": "PARAM_ERROR", "path": "/v3/pay/transactions/jsapi", "times": 1},
+    ]});
+    shop.wechat.misbehave(faults).await;
+    let nothing = json!({});
+    let (path, cancel) = (pay_path(&order), format!("/api/orders/{}/cancel", order["order_id"]));
+    let cancelled = async {
+        eventually(LONG, "the prepay is on its way", async || {
+            (shop.count("SELECT COUNT(*) FROM payments").await == 1).then_some(())
+        })
+        .await;
+        shopper.api.post(&cancel, &nothing).await.data()
+    };
+    let (refused, _) = tokio::join!(shopper.api.post(&path, &nothing), cancelled);
+    refused.fails_with(Problem::OrderStateConflict);
+    assert_eq!(status(&shopper, &order).await, 4);
+}
+
 /// Where a payment meets a cancel, which asks WeChat first, then closes there, and then cancels here.
 #[derive(Clone, Copy, Debug)]
 enum Meeting {

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::db::{self, Retryable, TransactionError};
 use crate::error::ApiError;
 use crate::notifications::model::{NotificationError, Outcome};
-use crate::orders::service::OrderError;
+use crate::orders::service::{OrderError, Payable};
 use crate::outbox::model::{EventKind, NewEvent};
 use crate::wechat::pay::{Advice, PayError, Refusal, Transaction};
 use crate::wechat::sign::SignError;
@@ -22,6 +22,10 @@ use crate::{orders, outbox, users};
 
 /// WeChat keeps a prepay_id for two hours; one that is nearly over is asked for anew with the same request.
 const PREPAY_ID_LIFE: Duration = Duration::minutes(110);
+
+/// With less time left than this WeChat may find that there is too little: it counts in whole seconds, by its own clock, and
+/// does not say from when on.
+const SHORTEST_TO_PAY: Duration = Duration::minutes(1);
 
 impl From<PayError> for ApiError {
     fn from(error: PayError) -> ApiError {
@@ -67,7 +71,10 @@ pub async fn prepare(app: &Arc<App>, user: UserId, id: OrderId) -> Result<Paymen
     let prepay_id = match live_prepay_id(&payment, now) {
         Some(prepay_id) => prepay_id,
         None => {
-            let prepay_id = app.pay.prepay(&payment.prepay_request, app.clock.unix_seconds()).await?;
+            let prepay_id = match app.pay.prepay(&payment.prepay_request, app.clock.unix_seconds()).await {
+                Ok(prepay_id) => prepay_id,
+                Err(error) => return Err(refused(app, user, &order, error).await),
+            };
             let ask_at = now + app.config.pay.ask_after();
             store::set_prepay_id(pool, &order.order_no, &prepay_id, now, ask_at).await?;
             // Cancelled meanwhile, perhaps before WeChat had heard of it: without our signature it cannot be paid.
@@ -76,6 +83,19 @@ pub async fn prepare(app: &Arc<App>, user: UserId, id: OrderId) -> Result<Paymen
         }
     };
     Ok(app.pay.payment_params(&prepay_id, app.clock.unix_seconds())?)
+}
+
+/// What a shopper is told whose payment WeChat would not prepare: how the order stands by now, if it cannot be paid any more.
+async fn refused(app: &App, user: UserId, order: &Payable, error: PayError) -> ApiError {
+    if let Err(state) = orders::service::payable(app, user, order.order_id).await {
+        return state.because(error);
+    }
+    let is_about_the_request =
+        matches!(&error, PayError::Refused { code: Refusal::ParamError | Refusal::InvalidRequest, .. });
+    if is_about_the_request && order.deadline - app.clock.now() < SHORTEST_TO_PAY {
+        return ApiError::caused(Problem::OrderExpired, error);
+    }
+    error.into()
 }
 
 fn live_prepay_id(payment: &PaymentRow, now: OffsetDateTime) -> Option<String> {
