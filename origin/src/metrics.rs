@@ -23,7 +23,7 @@ use crate::config::MetricsConfig;
 pub async fn serve(config: &MetricsConfig, mut stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
     let Some(listen) = config.listen()? else { return Ok(()) };
     let handle = PrometheusBuilder::new().install_recorder().context("starting the metrics")?;
-    crate::bills::daily::describe();
+    crate::jobs::bills::describe();
     let listener = TcpListener::bind(listen).await.with_context(|| format!("metrics on {listen}"))?;
     let address: SocketAddr = listener.local_addr()?;
     tracing::info!(%address, "metrics are served");

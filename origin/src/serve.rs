@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::config::Config;
-use crate::{bills, catalog, jobs, metrics, outbox, router, stock};
+use crate::{catalog, jobs, metrics, outbox, router, stock};
 
 /// Answers the edge until told to stop.
 ///
@@ -45,7 +45,6 @@ pub async fn work(config: Config) -> anyhow::Result<()> {
     let app = App::new(config)?;
     let (stop, stopped) = watch::channel(false);
     metrics::serve(&app.config.metrics, stopped.clone()).await?;
-    let daily = tokio::spawn(bills::daily::run(app.clone(), stopped.clone()));
     // A task of its own: a job that takes long does not hold events up, nor they it.
     let mut delivery = tokio::spawn(outbox::run(app.clone(), stopped));
     tokio::select! {
@@ -58,7 +57,6 @@ pub async fn work(config: Config) -> anyhow::Result<()> {
     tracing::info!("stopping");
     stop.send_replace(true);
     delivery.await.context("delivering the outbox")??;
-    daily.await.context("reconciling the bills")?;
     app.db.close().await;
     Ok(())
 }

@@ -4,7 +4,6 @@
 
 mod compare;
 mod csv;
-pub mod daily;
 pub mod day;
 mod model;
 pub mod operator;

@@ -1,6 +1,7 @@
 //! What `farmgate-origin worker` does, round after round. Each job may be run by several workers at once and may be
 //! cut off anywhere: what it changes goes through the same conditional updates as everything else.
 
+pub mod bills;
 mod complete_shipped;
 mod payments;
 mod refunds;
@@ -20,12 +21,17 @@ pub async fn run(app: Arc<App>, stop: impl Future<Output = ()>) {
         stop.await;
         stopping.send_replace(true);
     };
+    // A task of its own: a large bill keeps a thread busy for a while.
+    let bills = tokio::spawn(bills::run(app.clone(), stopped.clone()));
     tokio::join!(
         told,
         rounds(app.clone(), stopped.clone()),
         payments::run(app.clone(), stopped.clone()),
         refunds::run(app, stopped)
     );
+    if let Err(error) = bills.await {
+        tracing::error!(%error, "the daily reconciliation ended by itself");
+    }
 }
 
 async fn rounds(app: Arc<App>, mut stopped: watch::Receiver<bool>) {

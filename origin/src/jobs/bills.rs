@@ -1,4 +1,4 @@
-//! The worker's part: after ten in the morning it fetches yesterday's bill, and any of the last days that is missing.
+//! The daily reconciliation by itself: after ten in the morning the worker fetches yesterday's bill, and any of the last days that is missing.
 //! Promises that each bill is fetched and compared once, however many workers run; that a failure is tried again; and that a
 //! day of which WeChat has no bill is asked for again while it is one of those days.
 
@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use super::day::BillDay;
-use super::service::{self, Fetched};
 use crate::app::App;
+use crate::bills::day::BillDay;
+use crate::bills::service::{self, Fetched};
 
 /// Looks once a minute, more often where failures are tried again sooner.
 const LOOK: Duration = Duration::from_secs(60);
@@ -21,12 +21,12 @@ pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = stopped.changed() => return,
+            _ = stopped.wait_for(|stopped| *stopped) => return,
             _ = pause.tick() => {}
         }
         // A bill that is being fetched when the process is told to stop is given up: nothing of it was written yet.
         tokio::select! {
-            _ = stopped.changed() => return,
+            _ = stopped.wait_for(|stopped| *stopped) => return,
             () = look(&app) => {}
         }
     }
