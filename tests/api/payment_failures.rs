@@ -149,13 +149,14 @@ async fn a_prepay_for_which_too_little_time_is_left_says_that_the_order_is_over(
     // WeChat counts in whole seconds: of this one only the fraction is left.
     let (shopper, order) = ordered(&shop, "小王").await;
     let id = order["order_id"].as_i64().unwrap();
-    shop.change("UPDATE orders SET pay_deadline = UTC_TIMESTAMP() + INTERVAL 999000 MICROSECOND WHERE id = ", id)
-        .await;
+    shop.change(
+        "UPDATE orders SET pay_deadline = UTC_TIMESTAMP() + INTERVAL 999000 MICROSECOND WHERE id = ",
+        id,
+    )
+    .await;
     shopper.api.post(&pay_path(&order), &json!({})).await.fails_with(Problem::OrderExpired);
 
-    let refuse = |code| {
-        json!({"fault": "refuse", "status": 400, "code": code, "path": "/v3/pay/transactions/jsapi", "times": 1})
-    };
+    let refuse = |code| json!({"fault": "refuse", "status": 400, "code": code, "path": "/v3/pay/transactions/jsapi", "times": 1});
     for (code, seconds, problem) in [
         ("PARAM_ERROR", 30, Problem::OrderExpired),
         ("INVALID_REQUEST", 30, Problem::OrderExpired),

@@ -1,7 +1,10 @@
-//! What may become of a notification.
+//! What may become of a notification: what payments and refunds say of theirs, in the words of notifications. They know
+//! nothing of these.
 
 use std::error::Error;
 
+use crate::payments::service::{RecordError, Recorded};
+use crate::refunds::service::{NoticeError, Settled};
 use crate::wechat::notify::NotifyError;
 use crate::wechat::platform::VerifyError;
 
@@ -33,6 +36,42 @@ pub enum NotificationError {
     NotNow(#[source] Box<dyn Error + Send + Sync>),
     #[error("could not be recorded in time")]
     TooSlow,
+}
+
+impl From<Recorded> for Outcome {
+    fn from(recorded: Recorded) -> Outcome {
+        match recorded {
+            Recorded::Paid => Outcome::Taken(None),
+            Recorded::Before => Outcome::Repeated,
+            Recorded::TooLate => Outcome::Taken(Some("paid after it was cancelled".to_owned())),
+        }
+    }
+}
+
+impl From<RecordError> for NotificationError {
+    fn from(error: RecordError) -> NotificationError {
+        match error {
+            RecordError::UnknownOrder => NotificationError::Unknown("order"),
+            RecordError::Mismatch(what) => NotificationError::Mismatch(what),
+            RecordError::NotNow(error) => NotificationError::NotNow(error.into()),
+        }
+    }
+}
+
+impl From<Settled> for Outcome {
+    fn from(settled: Settled) -> Outcome {
+        if settled.is_new { Outcome::Taken(None) } else { Outcome::Repeated }
+    }
+}
+
+impl From<NoticeError> for NotificationError {
+    fn from(error: NoticeError) -> NotificationError {
+        match error {
+            NoticeError::UnknownRefund => NotificationError::Unknown("refund"),
+            NoticeError::Mismatch(what) => NotificationError::Mismatch(what),
+            NoticeError::NotNow(error) => NotificationError::NotNow(error.into()),
+        }
+    }
 }
 
 /// A row of `wechat_notification_decisions`.

@@ -64,10 +64,7 @@ async fn note(app: &Arc<App>, label: &Label, kept: u64, decision: &Decision) {
 async fn act(app: &Arc<App>, body: &[u8]) -> Result<Outcome, NotificationError> {
     match app.notify.open(body)? {
         Notification::Paid(transaction) => Ok(payments::service::record(app, &transaction).await?.into()),
-        Notification::Refund(notice) => {
-            let settled = refunds::service::take_notification(app, &notice).await?;
-            Ok(if settled.is_new { Outcome::Taken(None) } else { Outcome::Repeated })
-        }
+        Notification::Refund(notice) => Ok(refunds::service::take_notification(app, &notice).await?.into()),
         Notification::Other(kind) => {
             tracing::info!(kind, "a notification that nothing is done about");
             Ok(Outcome::Taken(Some(format!("nothing is done about {kind}"))))

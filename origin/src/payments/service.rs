@@ -13,7 +13,6 @@ use super::store::{self, PaymentRow};
 use crate::app::App;
 use crate::db::{self, Retryable, TransactionError};
 use crate::error::ApiError;
-use crate::notifications::model::{NotificationError, Outcome};
 use crate::orders::service::{OrderError, Payable};
 use crate::outbox::model::{EventKind, NewEvent};
 use crate::wechat::pay::{Advice, PayError, Refusal, Transaction};
@@ -128,16 +127,6 @@ impl RecordError {
     }
 }
 
-impl From<RecordError> for NotificationError {
-    fn from(error: RecordError) -> NotificationError {
-        match error {
-            RecordError::UnknownOrder => NotificationError::Unknown("order"),
-            RecordError::Mismatch(what) => NotificationError::Mismatch(what),
-            RecordError::NotNow(error) => NotificationError::NotNow(error.into()),
-        }
-    }
-}
-
 /// Records what WeChat says of an order, from a notification or from a query, after checking it against the order.
 ///
 /// # Errors
@@ -191,16 +180,6 @@ pub enum Recorded {
     Before,
     /// Its order had been cancelled.
     TooLate,
-}
-
-impl From<Recorded> for Outcome {
-    fn from(recorded: Recorded) -> Outcome {
-        match recorded {
-            Recorded::Paid => Outcome::Taken(None),
-            Recorded::Before => Outcome::Repeated,
-            Recorded::TooLate => Outcome::Taken(Some("paid after it was cancelled".to_owned())),
-        }
-    }
 }
 
 /// A payment that agrees with its order.

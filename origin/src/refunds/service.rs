@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::model::{MOST_PARTS, Status, WishError};
 pub use super::model::{NewRefund, Share};
-pub use super::settling::take_notification;
+pub use super::settling::{NoticeError, Settled, take_notification};
 use super::store::{self, NewRow, RefundRow};
 use crate::db::{Db, Retryable, TransactionError};
 use crate::orders::service::OrderError;

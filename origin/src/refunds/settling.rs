@@ -15,7 +15,6 @@ use super::store::{self, Change, RefundRow};
 use crate::app::App;
 use crate::crash::{self, Point};
 use crate::db::{Db, TransactionError};
-use crate::notifications::model::NotificationError;
 use crate::orders::model::Status as OrderStatus;
 use crate::orders::service::OrderError;
 use crate::outbox::model::{EventKind, NewEvent};
@@ -263,16 +262,6 @@ pub enum NoticeError {
     /// It could not be recorded now; WeChat sends it again.
     #[error("could not be recorded")]
     NotNow(#[source] RefundError),
-}
-
-impl From<NoticeError> for NotificationError {
-    fn from(error: NoticeError) -> NotificationError {
-        match error {
-            NoticeError::UnknownRefund => NotificationError::Unknown("refund"),
-            NoticeError::Mismatch(what) => NotificationError::Mismatch(what),
-            NoticeError::NotNow(error) => NotificationError::NotNow(error.into()),
-        }
-    }
 }
 
 /// Takes a refund's notification, which WeChat signed. `Ok` means that what it says is recorded for good, now or earlier, or
