@@ -241,7 +241,7 @@ async fn a_refund_whose_books_are_wrong_holds_no_other_up() {
     shop.refund_all(&broken).await;
     shop.refund_all(&sound).await;
     let id = broken["order_id"].as_i64().unwrap();
-    shop.change("UPDATE payments SET status = 2 WHERE order_id = ", id).await;
+    shop.change("UPDATE payments SET status = 0 WHERE order_id = ", id).await;
     shop.start_worker().await;
     shop.refunds_become(&sound, &[2]).await;
     shop.refunds_become(&broken, &[0]).await;

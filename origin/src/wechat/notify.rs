@@ -82,21 +82,15 @@ pub struct RefundNotice {
     /// RFC 3339; only where the money went back.
     pub success_time: Option<String>,
     pub amount: RefundAmount,
-    /// Where the money went, as a person reads it: a card, the balance.
-    pub user_received_account: Option<String>,
 }
 
-/// Fen.
+/// Fen, before WeChat's own coupons; what the payer saw of them may be less and is not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[allow(dead_code, reason = "the refunds' domain reads them")]
 pub struct RefundAmount {
     /// Of the order.
     pub total: i64,
     /// Of this refund.
     pub refund: i64,
-    /// The same two as the payer saw them, net of WeChat's own coupons.
-    pub payer_total: Option<i64>,
-    pub payer_refund: Option<i64>,
 }
 
 /// How a refund stands at WeChat.
