@@ -11,6 +11,9 @@ use http::header::RETRY_AFTER;
 
 use crate::db::lookup::LookupError;
 
+/// After this WeChat's quotas of a minute begin anew, in microseconds, as [`ApiError::limited`] takes it.
+pub const A_MINUTE_US: u64 = 60_000_000;
+
 /// A failed request: what the client is told, and what the log is told besides.
 #[derive(Clone, Debug)]
 pub struct ApiError {

@@ -34,6 +34,7 @@ mod seed;
 mod serve;
 mod shipments;
 mod stock;
+mod text;
 mod timeline;
 mod users;
 mod wechat;

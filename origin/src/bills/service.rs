@@ -13,6 +13,7 @@ use super::day::{BillDay, DayError};
 use super::model::{BillLine, OurRefund};
 use super::store::{self, DaySums, DifferenceRow};
 use crate::app::App;
+use crate::text::with_causes;
 use crate::wechat::pay::bill::BillError;
 
 pub use super::store::{DayRow, Standing, newest_days, open_differences, standing};
@@ -219,22 +220,10 @@ pub async fn reconcile_once(app: &Arc<App>, day: BillDay) -> Result<Fetched, Rec
     match reconcile(app, day).await {
         Ok(report) => Ok(Fetched::Compared(report)),
         Err(error) => {
-            store::set_error(pool, day, &causes(&error)).await?;
+            store::set_error(pool, day, &with_causes(&error)).await?;
             Err(error)
         }
     }
-}
-
-/// An error and what caused it, in one line.
-fn causes(error: &ReconcileError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Why a difference could not be settled.

@@ -8,6 +8,7 @@ use time::{Date, OffsetDateTime};
 use super::day::BillDay;
 use super::model::{BillLine, Difference, OurPayment, OurRefund, RefundState};
 use crate::db::{MOST_WIDE_ROWS, push_list};
+use crate::text::cut;
 
 /// `bill_days.status`; it is 0 before.
 const COMPARED: i8 = 1;
@@ -504,8 +505,4 @@ pub async fn standing(pool: &MySqlPool) -> Result<Standing, sqlx::Error> {
     .bind(COMPARED)
     .fetch_one(pool)
     .await
-}
-
-fn cut(text: &str, most: usize) -> String {
-    text.chars().take(most).collect()
 }

@@ -5,6 +5,7 @@ use std::error::Error;
 
 use crate::payments::service::{RecordError, Recorded};
 use crate::refunds::service::{NoticeError, Settled};
+use crate::text::with_causes;
 use crate::wechat::notify::NotifyError;
 use crate::wechat::platform::VerifyError;
 
@@ -90,22 +91,10 @@ impl Decision {
             Err(error @ (NotificationError::NotNow(_) | NotificationError::TooSlow)) => {
                 ("postponed", Some(error.to_string()))
             }
-            Err(error) => ("refused", Some(told(error))),
+            Err(error) => ("refused", Some(with_causes(error))),
         };
         Decision { word, reason }
     }
-}
-
-/// An error with its causes, in one line.
-fn told(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

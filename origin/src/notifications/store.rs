@@ -4,10 +4,12 @@ use sqlx::MySqlPool;
 use time::OffsetDateTime;
 
 use super::model::Decision;
+use crate::text::cut;
 use crate::wechat::notify::Label;
 use crate::wechat::platform::Signed;
 
-/// Keeps what WeChat signed; its row. The same attempt once more finds the first one's.
+/// Keeps what WeChat signed; its row. WeChat's texts are far shorter than their columns; one that is not must not keep a
+/// payment from being recorded. The same attempt once more finds the first one's.
 pub async fn keep(
     pool: &MySqlPool,
     label: &Label,
@@ -20,13 +22,13 @@ pub async fn keep(
          signature_timestamp, signature_nonce, signature, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
          ON DUPLICATE KEY UPDATE id = LAST_INSERT_ID(id)",
     )
-    .bind(clipped(&label.id, 128))
-    .bind(clipped(&label.event_type, 64))
+    .bind(cut(&label.id, 128))
+    .bind(cut(&label.event_type, 64))
     .bind(received_at)
-    .bind(clipped(&signed.serial, 128))
-    .bind(clipped(&signed.timestamp, 20))
-    .bind(clipped(&signed.nonce, 128))
-    .bind(clipped(&signed.signature, 1400))
+    .bind(cut(&signed.serial, 128))
+    .bind(cut(&signed.timestamp, 20))
+    .bind(cut(&signed.nonce, 128))
+    .bind(cut(&signed.signature, 1400))
     .bind(body)
     .execute(pool)
     .await?;
@@ -46,14 +48,9 @@ pub async fn decide(
     )
     .bind(notification)
     .bind(decision.word)
-    .bind(decision.reason.as_deref().map(|reason| clipped(reason, 300)))
+    .bind(decision.reason.as_deref().map(|reason| cut(reason, 300)))
     .bind(decided_at)
     .execute(pool)
     .await?;
     Ok(())
-}
-
-/// WeChat's texts are far shorter than their columns; one that is not must not keep a payment from being recorded.
-fn clipped(text: &str, most: usize) -> String {
-    text.chars().take(most).collect()
 }

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use super::model::{Event, EventKind};
 use crate::db::push_list;
 use crate::db::script::{RowId, Script};
+use crate::text::cut;
 
 /// Longest `last_error`, in characters.
 const ERROR_CHARS: usize = 500;
@@ -225,7 +226,7 @@ pub async fn fail(
         "UPDATE outbox_deliveries SET attempts = attempts + 1, last_error = ?, due_at = ?, died_at = ? \
          WHERE event_id = ? AND consumer = ? AND attempts = ? AND died_at IS NULL",
     )
-    .bind(error.chars().take(ERROR_CHARS).collect::<String>())
+    .bind(cut(error, ERROR_CHARS))
     .bind(due_at)
     .bind(due_at.is_none().then_some(now))
     .bind(event)
@@ -284,7 +285,7 @@ pub async fn put_off(
          WHERE event_id = ? AND consumer = ? AND held_until = ? AND died_at IS NULL",
     )
     .bind(u8::from(put_off.failed))
-    .bind(put_off.error.chars().take(ERROR_CHARS).collect::<String>())
+    .bind(cut(put_off.error, ERROR_CHARS))
     .bind(put_off.until)
     .bind(put_off.until)
     .bind(put_off.until.is_none().then_some(now))

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use super::model::Status;
 use crate::orders;
+use crate::text::cut;
 
 /// Longest `last_error`, in characters.
 const ERROR_CHARS: usize = 500;
@@ -158,7 +159,7 @@ pub async fn note_attempt(
     due_at: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE refunds SET last_error = ?, due_at = ? WHERE id = ? AND attempts = ? AND status = ?")
-        .bind(error.map(shortened))
+        .bind(error.map(|error| cut(error, ERROR_CHARS)))
         .bind(due_at)
         .bind(id)
         .bind(attempts)
@@ -178,7 +179,7 @@ pub async fn put_off(
     sqlx::query(
         "UPDATE refunds SET last_error = ?, due_at = ? WHERE out_refund_no = ? AND due_at IS NOT NULL",
     )
-    .bind(shortened(error))
+    .bind(cut(error, ERROR_CHARS))
     .bind(due_at)
     .bind(out_refund_no)
     .execute(pool)
@@ -211,7 +212,7 @@ pub async fn change_status(
     .bind(change.wechat_refund_id)
     .bind(change.refunded_at)
     .bind(change.due_at)
-    .bind(change.error.map(shortened))
+    .bind(change.error.map(|error| cut(error, ERROR_CHARS)))
     .bind(id)
     .bind(from.number())
     .execute(connection)
@@ -232,16 +233,12 @@ pub async fn learn_of_wechat(
     )
     .bind(change.wechat_refund_id)
     .bind(change.due_at)
-    .bind(change.error.map(shortened))
+    .bind(change.error.map(|error| cut(error, ERROR_CHARS)))
     .bind(id)
     .bind(Status::Stuck.number())
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)
-}
-
-fn shortened(error: &str) -> String {
-    error.chars().take(ERROR_CHARS).collect()
 }
 
 /// A refund with its order's number, for an operator.

@@ -12,12 +12,9 @@ use crate::app::App;
 use crate::config::Switch;
 use crate::db::index::BlindIndex;
 use crate::db::seal::{Place, Seal, SealError};
-use crate::error::ApiError;
+use crate::error::{A_MINUTE_US, ApiError};
 use crate::wechat::mini::{MiniError, Retry};
 use crate::wechat::phone::PhoneNumber;
-
-/// WeChat's quotas of a minute, in microseconds.
-pub const A_MINUTE_US: u64 = 60_000_000;
 
 /// Why a number was not bound.
 #[derive(Debug, thiserror::Error)]

@@ -6,10 +6,7 @@ use serde::Deserialize;
 
 use super::{http_client, without_values};
 use crate::config::WechatConfig;
-use crate::error::ApiError;
-
-/// WeChat's quota of a user's logins begins anew after this, in microseconds.
-const A_MINUTE_US: u64 = 60_000_000;
+use crate::error::{A_MINUTE_US, ApiError};
 
 /// The mini-program's server API.
 #[derive(Debug)]

@@ -5,9 +5,13 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use crate::text::cut;
 use crate::wechat::platform::VerifyError;
 use crate::wechat::sign::SignError;
 use crate::wechat::skew::ClockSkew;
+
+/// What a stranger wrote goes to the log at most this long.
+const LONGEST_CODE: usize = 64;
 
 /// Why a call brought nothing.
 #[derive(Debug, thiserror::Error)]
@@ -160,7 +164,7 @@ impl Refusal {
         let refusal = Refusal::known(status, code);
         let needs_no_signature = matches!(refusal, Refusal::SignError)
             || matches!(refusal.advice(), Advice::RepeatSame | Advice::BackOff);
-        if believed || needs_no_signature { refusal } else { Refusal::Unsigned(short(code)) }
+        if believed || needs_no_signature { refusal } else { Refusal::Unsigned(cut(code, LONGEST_CODE)) }
     }
 
     fn known(status: u16, code: &str) -> Refusal {
@@ -177,7 +181,7 @@ impl Refusal {
             Some((refusal, _)) => refusal.clone(),
             None if status == 429 => Refusal::FrequencyLimited,
             None if status >= 500 => Refusal::Gateway,
-            None => Refusal::Other(short(code)),
+            None => Refusal::Other(cut(code, LONGEST_CODE)),
         }
     }
 
@@ -203,11 +207,6 @@ impl Refusal {
             | Refusal::NoStatementExist => Advice::TakeAsAnswer,
         }
     }
-}
-
-/// What a stranger wrote goes to the log at most this long.
-fn short(code: &str) -> String {
-    code.chars().take(64).collect()
 }
 
 /// The body of a refusal.
