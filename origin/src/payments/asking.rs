@@ -6,15 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farmgate_shared::ids::OrderNo;
-use serde::Deserialize;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::service::{self, RecordError, Recorded};
 use super::store::{self, ToAsk};
 use crate::app::App;
 use crate::db;
-use crate::wechat::pay::{PayError, TradeState};
+use crate::wechat::pay::{PayError, PrepayAsked, TradeState};
 
 /// The longest pause between two questions about one payment.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -65,7 +63,9 @@ pub async fn ask_due(app: &Arc<App>, most: u32) -> Result<u32, AskError> {
 /// Whether WeChat says that it was paid, and the shop had not known.
 async fn ask(app: &Arc<App>, due: &ToAsk) -> Result<bool, AskError> {
     let pool = app.db.pool();
-    let next = next(app.clock.now(), app.config.pay.ask_after(), due.asked, last_moment(&due.prepay_request));
+    // Of a request that cannot be read nobody knows when it ends: WeChat is asked on.
+    let last = PrepayAsked::read(&due.prepay_request).ok().map(|asked| asked.last_moment);
+    let next = next(app.clock.now(), app.config.pay.ask_after(), due.asked, last);
     if !store::set_next_question(pool, due, next).await? {
         return Ok(false); // another worker asks, or it became paid
     }
@@ -87,16 +87,6 @@ async fn ask(app: &Arc<App>, due: &ToAsk) -> Result<bool, AskError> {
         }
         _ => Ok(false),
     }
-}
-
-/// The last moment to pay, out of a stored prepay request.
-fn last_moment(prepay_request: &str) -> Option<OffsetDateTime> {
-    #[derive(Deserialize)]
-    struct Asked {
-        time_expire: String,
-    }
-    let asked: Asked = serde_json::from_str(prepay_request).ok()?;
-    OffsetDateTime::parse(&asked.time_expire, &Rfc3339).ok()
 }
 
 /// When to ask after the question that is asked at `now`, the `asked`-th but one; `None` when the order's closing comes first.
@@ -157,12 +147,5 @@ mod tests {
         }
         assert_eq!(minutes, [1, 3, 7, 15, 25]);
         assert_eq!(next(at, MINUTE, i32::MAX, None), Some(at + 10 * MINUTE), "no number overflows");
-    }
-
-    #[test]
-    fn the_last_moment_is_the_stored_requests() {
-        let request = r#"{"appid":"wx1","time_expire":"2026-11-23T16:30:00+08:00"}"#;
-        assert_eq!(last_moment(request), Some(datetime!(2026-11-23 08:30:00 UTC)));
-        assert_eq!(last_moment("{}"), None);
     }
 }

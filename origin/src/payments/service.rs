@@ -5,7 +5,6 @@ use std::sync::Arc;
 use farmgate_shared::api::payments::PaymentParams;
 use farmgate_shared::ids::{OrderId, OrderNo, UserId};
 use farmgate_shared::problem::Problem;
-use serde::Deserialize;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
@@ -15,7 +14,7 @@ use crate::db::{self, Retryable, TransactionError};
 use crate::error::ApiError;
 use crate::orders::service::{OrderError, Payable};
 use crate::outbox::model::{EventKind, NewEvent};
-use crate::wechat::pay::{Advice, PayError, Refusal, Transaction};
+use crate::wechat::pay::{Advice, PayError, PrepayAsked, Refusal, Transaction};
 use crate::wechat::sign::SignError;
 use crate::{orders, outbox, users};
 
@@ -189,17 +188,6 @@ struct Paid {
     at: OffsetDateTime,
 }
 
-/// What of the stored prepay request a payment must agree with.
-#[derive(Deserialize)]
-struct Asked {
-    payer: AskedPayer,
-}
-
-#[derive(Deserialize)]
-struct AskedPayer {
-    openid: String,
-}
-
 fn check(app: &App, payment: &PaymentRow, transaction: &Transaction) -> Result<Paid, RecordError> {
     let differs = |what: &'static str| Err(RecordError::Mismatch(what));
     if !transaction.trade_state.is_paid() {
@@ -218,9 +206,9 @@ fn check(app: &App, payment: &PaymentRow, transaction: &Transaction) -> Result<P
     if amount.currency.as_deref() != Some("CNY") {
         return differs("amount.currency");
     }
-    let asked: Option<Asked> = serde_json::from_str(&payment.prepay_request).ok();
+    let asked = PrepayAsked::read(&payment.prepay_request).ok();
     let payer = transaction.payer.as_ref().and_then(|payer| payer.openid.as_deref());
-    if payer.is_none() || payer != asked.as_ref().map(|asked| asked.payer.openid.as_str()) {
+    if payer.is_none() || payer != asked.as_ref().map(|asked| asked.openid.as_str()) {
         return differs("payer.openid");
     }
     let Some(transaction_id) =

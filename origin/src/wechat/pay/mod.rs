@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 
 pub use self::error::{Advice, PayError, Refusal};
 use self::hosts::Hosts;
+pub use self::prepay::PrepayAsked;
 pub use self::transaction::{TradeState, Transaction};
 use super::platform::PlatformKeys;
 use super::sign::MerchantKey;

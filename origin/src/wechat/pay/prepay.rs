@@ -33,6 +33,34 @@ struct Payer<'a> {
     openid: &'a str,
 }
 
+/// What of a stored prepay request the shop reads again: who is to pay, and until when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrepayAsked {
+    pub openid: String,
+    pub last_moment: OffsetDateTime,
+}
+
+impl PrepayAsked {
+    /// # Errors
+    /// When it is not a request that [`PayClient::prepay_request`] wrote.
+    pub fn read(request: &str) -> serde_json::Result<PrepayAsked> {
+        let Stored { time_expire, payer } = serde_json::from_str(request)?;
+        Ok(PrepayAsked { openid: payer.openid, last_moment: time_expire })
+    }
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    #[serde(with = "time::serde::rfc3339")]
+    time_expire: OffsetDateTime,
+    payer: StoredPayer,
+}
+
+#[derive(Deserialize)]
+struct StoredPayer {
+    openid: String,
+}
+
 #[derive(Deserialize)]
 struct Prepaid {
     prepay_id: String,
@@ -72,5 +100,23 @@ impl PayClient {
         let path = "/v3/pay/transactions/jsapi";
         let body = self.call(Method::POST, path, request, now).await?;
         Ok(parse::<Prepaid>(&body)?.prepay_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn a_stored_request_says_who_is_to_pay_and_until_when() {
+        let request = r#"{"appid":"wx1","time_expire":"2026-11-23T16:30:00+08:00","payer":{"openid":"o1"}}"#;
+        let asked = PrepayAsked::read(request).unwrap();
+        let last_moment = datetime!(2026-11-23 08:30:00 UTC);
+        assert_eq!(asked, PrepayAsked { openid: "o1".into(), last_moment });
+        for request in ["", "{}", r#"{"payer":{"openid":"o1"},"time_expire":"soon"}"#] {
+            assert!(PrepayAsked::read(request).is_err(), "{request}");
+        }
     }
 }
