@@ -9,6 +9,7 @@ mod sending;
 pub mod service;
 mod settling;
 mod store;
+mod told;
 
 use futures_core::future::BoxFuture;
 use sqlx::MySqlConnection;

@@ -10,8 +10,9 @@ use time::OffsetDateTime;
 
 use super::model::Status;
 use super::service::RefundError;
-use super::settling::{ASK_ABNORMAL_AGAIN, Outcome, abnormal, moment, settle};
+use super::settling::{Outcome, settle};
 use super::store::{self, RefundRow};
+use super::told::{ASK_ABNORMAL_AGAIN, Told};
 use crate::app::App;
 use crate::crash::{self, Point};
 use crate::db::{TransactionError, is_away};
@@ -195,31 +196,14 @@ fn outcome_is(outcome: &Outcome, status: Status) -> bool {
 /// # Errors
 /// What of it is not the refund that was asked for.
 fn outcome(app: &App, claimed: &Claimed, shown: &RefundShown) -> Result<Option<Outcome>, &'static str> {
-    let Claimed { row, payment, .. } = claimed;
-    let checks = [
-        ("out_refund_no", shown.out_refund_no == row.out_refund_no),
-        ("transaction_id", shown.transaction_id == payment.transaction_id),
-        ("amount.refund", shown.amount.refund == row.amount_fen),
-        ("amount.total", shown.amount.total == payment.amount.0),
-        ("refund_id", row.wechat_refund_id.as_ref().is_none_or(|known| *known == shown.refund_id)),
-    ];
-    if let Some((what, _)) = checks.into_iter().find(|(_, agrees)| !agrees) {
-        return Err(what);
-    }
-    let refund_id = shown.refund_id.clone();
+    let told = Told::from(shown);
+    told.check(&claimed.row, &claimed.payment)?;
     let now = app.clock.now();
-    Ok(match shown.status {
-        RefundStatus::Success => {
-            let at = moment(shown.success_time.as_deref()).ok_or("success_time")?;
-            Some(Outcome::PaidBack { refund_id, at })
-        }
-        RefundStatus::Closed => Some(Outcome::Closed { refund_id: Some(refund_id) }),
-        RefundStatus::Processing => {
-            Some(Outcome::AtWechat { refund_id, ask_at: now + next_wait(app, 1, row.id) })
-        }
-        RefundStatus::Abnormal => Some(abnormal(refund_id, now)),
-        RefundStatus::Unknown => None,
-    })
+    if shown.status == RefundStatus::Processing {
+        let ask_at = now + next_wait(app, 1, claimed.row.id);
+        return Ok(Some(Outcome::AtWechat { refund_id: shown.refund_id.clone(), ask_at }));
+    }
+    told.end(now)
 }
 
 /// A refusal that does not pass by itself. Nothing is given up on a refusal alone, which a gateway can make up too: WeChat is

@@ -8,8 +8,9 @@ use time::OffsetDateTime;
 
 use super::model::{MOST_PARTS, Status, WishError};
 pub use super::model::{NewRefund, Share};
-pub use super::settling::{NoticeError, Settled, take_notification};
+pub use super::settling::Settled;
 use super::store::{self, NewRow, RefundRow};
+pub use super::told::{NoticeError, take_notification};
 use crate::db::{Db, Retryable, TransactionError};
 use crate::orders::service::OrderError;
 use crate::outbox::model::{EventKind, NewEvent};

@@ -1,13 +1,10 @@
 //! What WeChat, or an operator, says of a refund, recorded once: whoever comes second, late or out of order changes nothing.
 //! All that one refund's end does to the books is one transaction, which begins with the lock of the payment's row.
 
-use std::sync::Arc;
-
 use farmgate_shared::ids::OrderId;
 use farmgate_shared::money::Fen;
 use sqlx::MySqlConnection;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::model::Status;
 use super::service::RefundError;
@@ -20,7 +17,6 @@ use crate::orders::service::OrderError;
 use crate::outbox::model::{EventKind, NewEvent};
 use crate::payments::money_back::{self, Received};
 use crate::stock::Line;
-use crate::wechat::notify::{RefundNotice, RefundStatus};
 use crate::{orders, outbox, stock};
 
 /// What became of a refund.
@@ -249,73 +245,4 @@ async fn order_before(
     let Some(number) = store::order_status_before(connection, order).await? else { return Ok(None) };
     let status = OrderStatus::from_number(number).ok_or(OrderError::UnknownStatus(number))?;
     Ok(Some(status))
-}
-
-/// Why a refund's notification was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum NoticeError {
-    #[error("no such refund")]
-    UnknownRefund,
-    /// What it says is not what was asked for.
-    #[error("not what the refund says: {0}")]
-    Mismatch(&'static str),
-    /// It could not be recorded now; WeChat sends it again.
-    #[error("could not be recorded")]
-    NotNow(#[source] RefundError),
-}
-
-/// Takes a refund's notification, which WeChat signed. `Ok` means that what it says is recorded for good, now or earlier, or
-/// that it came too late to matter; it says which.
-///
-/// # Errors
-/// [`NoticeError`].
-pub async fn take_notification(app: &Arc<App>, notice: &RefundNotice) -> Result<Settled, NoticeError> {
-    let not_now = |error: sqlx::Error| NoticeError::NotNow(error.into());
-    let differs = |what: &'static str| Err(NoticeError::Mismatch(what));
-    if notice.mchid != app.pay.mchid() {
-        return differs("mchid");
-    }
-    let number = notice.out_refund_no.as_str();
-    let pool = app.db.pool();
-    let row = store::find(pool, number).await.map_err(not_now)?.ok_or(NoticeError::UnknownRefund)?;
-    let payment = money_back::received(pool, OrderId(row.order_id)).await.map_err(not_now)?;
-    let Some(payment) = payment else { return Err(NoticeError::UnknownRefund) };
-    let checks = [
-        ("out_trade_no", notice.out_trade_no == payment.order_no.as_str()),
-        ("transaction_id", notice.transaction_id == payment.transaction_id),
-        ("amount.refund", notice.amount.refund == row.amount_fen),
-        ("amount.total", notice.amount.total == payment.amount.0),
-        ("refund_id", row.wechat_refund_id.as_ref().is_none_or(|known| *known == notice.refund_id)),
-    ];
-    if let Some((what, _)) = checks.into_iter().find(|(_, agrees)| !agrees) {
-        return differs(what);
-    }
-    let refund_id = notice.refund_id.clone();
-    let outcome = match notice.refund_status {
-        RefundStatus::Success => {
-            let Some(at) = moment(notice.success_time.as_deref()) else { return differs("success_time") };
-            Outcome::PaidBack { refund_id, at }
-        }
-        RefundStatus::Closed => Outcome::Closed { refund_id: Some(refund_id) },
-        RefundStatus::Abnormal => abnormal(refund_id, app.clock.now()),
-        RefundStatus::Processing | RefundStatus::Unknown => return differs("refund_status"),
-    };
-    settle(app, number, outcome).await.map_err(NoticeError::NotNow)
-}
-
-/// WeChat has it and cannot pay it into the shopper's account; how it ends, WeChat will know.
-pub fn abnormal(refund_id: String, now: OffsetDateTime) -> Outcome {
-    Outcome::Stuck {
-        refund_id: Some(refund_id),
-        why: "ABNORMAL: the shopper's account cannot take it; end it in WeChat's merchant console".to_owned(),
-        ask_at: Some(now + ASK_ABNORMAL_AGAIN),
-    }
-}
-
-/// Somebody ends it in WeChat's console, in hours or days.
-pub const ASK_ABNORMAL_AGAIN: time::Duration = time::Duration::hours(6);
-
-/// A time as WeChat writes it.
-pub fn moment(text: Option<&str>) -> Option<OffsetDateTime> {
-    OffsetDateTime::parse(text?, &Rfc3339).ok()
 }
