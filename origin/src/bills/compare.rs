@@ -7,7 +7,8 @@ use farmgate_shared::money::Fen;
 use time::{Duration, OffsetDateTime};
 
 use super::day::BillDay;
-use super::model::{BillLine, Difference, DifferenceKind, OurPayment, OurRefund, RefundState};
+use super::model::{BillLine, Difference, DifferenceKind, OurPayment, OurRefund, agrees};
+use crate::refunds::Status;
 
 /// A trade this near to midnight may stand in the neighbour's bill.
 pub const NEAR_MIDNIGHT: Duration = Duration::minutes(10);
@@ -131,8 +132,8 @@ fn compare_refund(line: &BillLine, ours: &ByNumber<'_>, found: &mut Vec<Differen
     }
     let detail = if ours.out_trade_no != line.out_trade_no {
         Some(format!("here it is a refund of {}", ours.out_trade_no))
-    } else if !ours.state.agrees_with(&line.state) {
-        Some(format!("here it is {}, the bill says {}", ours.state.name(), line.state))
+    } else if !agrees(ours.state, &line.state) {
+        Some(format!("here it is {}, the bill says {}", ours.state.text(), line.state))
     } else {
         None
     };
@@ -189,7 +190,7 @@ fn is_near(moment: OffsetDateTime, midnight: OffsetDateTime) -> bool {
 
 /// A refund may stand in the bill of any day from the one on which we asked for it to the one on which it was paid back.
 fn missing_refunds(books: &Books<'_>, found: &mut Vec<Difference>) {
-    for ours in books.refunds.iter().filter(|ours| ours.state == RefundState::PaidBack) {
+    for ours in books.refunds.iter().filter(|ours| ours.state == Status::PaidBack) {
         let is_of_the_day = ours.refunded_at.is_some_and(|at| BillDay::of(at) == books.day);
         if !is_of_the_day || books.refunds_in_bills.contains(&ours.out_refund_no) {
             continue;

@@ -42,7 +42,7 @@ fn refunded(number: &str, at: OffsetDateTime) -> OurRefund {
         out_refund_no: format!("R{number}"),
         out_trade_no: number.into(),
         amount: Fen(300),
-        state: RefundState::PaidBack,
+        state: Status::PaidBack,
         created_at: at,
         refunded_at: Some(at),
     }
@@ -109,7 +109,7 @@ fn each_kind_of_difference_is_found() {
     let payment = Case { payments: vec![paid("T1", NOON)], ..Case::default() };
     let refund = Case { refunds: vec![refunded("T1", NOON)], ..Case::default() };
     let unpaid = OurPayment { paid_at: None, transaction_id: None, ..paid("T1", NOON) };
-    let pending = OurRefund { state: RefundState::AtWechat, refunded_at: None, ..refunded("T1", NOON) };
+    let pending = OurRefund { state: Status::AtWechat, refunded_at: None, ..refunded("T1", NOON) };
     let pending = Case { refunds: vec![pending], ..Case::default() };
     for (what, case, kind) in [
         ("a payment only there", changed(sale("T1"), |_| {}, &Case::default()), Some(MissingHere)),

@@ -3,6 +3,8 @@
 use farmgate_shared::money::Fen;
 use time::OffsetDateTime;
 
+use crate::refunds::Status;
+
 /// One line of a bill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BillLine {
@@ -40,58 +42,20 @@ pub struct OurRefund {
     pub out_refund_no: String,
     pub out_trade_no: String,
     pub amount: Fen,
-    pub state: RefundState,
+    pub state: Status,
     pub created_at: OffsetDateTime,
     /// When WeChat paid it back.
     pub refunded_at: Option<OffsetDateTime>,
 }
 
-/// `refunds.status`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefundState {
-    ToBeAskedFor,
-    AtWechat,
-    PaidBack,
-    Closed,
-    /// WeChat cannot pay it back: a person has to.
-    ByHand,
-    PaidByHand,
-}
-
-impl RefundState {
-    /// A number that no version of this program writes is none.
-    pub fn of(status: i8) -> Option<RefundState> {
-        match status {
-            0 => Some(RefundState::ToBeAskedFor),
-            1 => Some(RefundState::AtWechat),
-            2 => Some(RefundState::PaidBack),
-            3 => Some(RefundState::Closed),
-            4 => Some(RefundState::ByHand),
-            5 => Some(RefundState::PaidByHand),
-            _ => None,
-        }
-    }
-
-    /// Whether our books may say this while the bill says `theirs`. A bill is written in the night, so that ours may have
-    /// come further, but never less far, nor elsewhere.
-    pub fn agrees_with(self, theirs: &str) -> bool {
-        match theirs {
-            "SUCCESS" => self == RefundState::PaidBack,
-            "PROCESSING" => self != RefundState::ToBeAskedFor,
-            // FAIL, CHANGE, REFUNDCLOSE: it did not go back this way.
-            _ => matches!(self, RefundState::Closed | RefundState::ByHand | RefundState::PaidByHand),
-        }
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            RefundState::ToBeAskedFor => "to be asked for",
-            RefundState::AtWechat => "at WeChat",
-            RefundState::PaidBack => "paid back",
-            RefundState::Closed => "closed",
-            RefundState::ByHand => "to be paid by hand",
-            RefundState::PaidByHand => "paid by hand",
-        }
+/// Whether our books may have a refund in this state while the bill says `theirs`. A bill is written in the night, so that
+/// ours may have come further, but never less far, nor elsewhere.
+pub fn agrees(ours: Status, theirs: &str) -> bool {
+    match theirs {
+        "SUCCESS" => ours == Status::PaidBack,
+        "PROCESSING" => ours != Status::ToAsk,
+        // FAIL, CHANGE, REFUNDCLOSE: it did not go back this way.
+        _ => matches!(ours, Status::Closed | Status::Stuck | Status::PaidByHand),
     }
 }
 
@@ -145,20 +109,20 @@ mod tests {
     #[test]
     fn our_books_may_be_ahead_of_a_refund_but_not_behind() {
         for (ours, theirs, agrees) in [
-            (RefundState::PaidBack, "SUCCESS", true),
-            (RefundState::AtWechat, "SUCCESS", false),
-            (RefundState::ToBeAskedFor, "SUCCESS", false),
-            (RefundState::PaidBack, "PROCESSING", true),
-            (RefundState::AtWechat, "PROCESSING", true),
-            (RefundState::ToBeAskedFor, "PROCESSING", false),
-            (RefundState::PaidBack, "FAIL", false),
-            (RefundState::Closed, "REFUNDCLOSE", true),
-            (RefundState::ByHand, "CHANGE", true),
-            (RefundState::AtWechat, "CHANGE", false),
-            (RefundState::PaidByHand, "CHANGE", true),
-            (RefundState::PaidByHand, "SUCCESS", false),
+            (Status::PaidBack, "SUCCESS", true),
+            (Status::AtWechat, "SUCCESS", false),
+            (Status::ToAsk, "SUCCESS", false),
+            (Status::PaidBack, "PROCESSING", true),
+            (Status::AtWechat, "PROCESSING", true),
+            (Status::ToAsk, "PROCESSING", false),
+            (Status::PaidBack, "FAIL", false),
+            (Status::Closed, "REFUNDCLOSE", true),
+            (Status::Stuck, "CHANGE", true),
+            (Status::AtWechat, "CHANGE", false),
+            (Status::PaidByHand, "CHANGE", true),
+            (Status::PaidByHand, "SUCCESS", false),
         ] {
-            assert_eq!(ours.agrees_with(theirs), agrees, "{ours:?} {theirs}");
+            assert_eq!(self::agrees(ours, theirs), agrees, "{ours:?} {theirs}");
         }
     }
 }

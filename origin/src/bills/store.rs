@@ -6,8 +6,9 @@ use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder};
 use time::{Date, OffsetDateTime};
 
 use super::day::BillDay;
-use super::model::{BillLine, Difference, OurPayment, OurRefund, RefundState};
+use super::model::{BillLine, Difference, OurPayment, OurRefund};
 use crate::db::{MOST_WIDE_ROWS, push_list};
+use crate::refunds::Status;
 use crate::text::cut;
 
 /// `bill_days.status`; it is 0 before.
@@ -315,7 +316,7 @@ impl TryFrom<RefundRow> for OurRefund {
     fn try_from(row: RefundRow) -> Result<OurRefund, sqlx::Error> {
         let unknown = || sqlx::Error::Decode(format!("no refund has the status {}", row.status).into());
         Ok(OurRefund {
-            state: RefundState::of(row.status).ok_or_else(unknown)?,
+            state: Status::from_number(row.status).ok_or_else(unknown)?,
             out_refund_no: row.out_refund_no,
             out_trade_no: row.out_trade_no,
             amount: Fen(row.amount_fen),

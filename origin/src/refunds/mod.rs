@@ -16,6 +16,7 @@ use sqlx::MySqlConnection;
 
 use crate::outbox::model::{ALWAYS, Consumer, Effect, Event, EventKind, Failure};
 
+pub use model::Status;
 pub use sending::send_due;
 
 /// What a shopper reads of a refund that came by itself.
