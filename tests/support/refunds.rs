@@ -1,4 +1,4 @@
-//! Refunds: a shop that is in a hurry with them, and what wechat-sim does to them (`tests/wechat-sim/refunds.rs`).
+//! Refunds: a shop that is in a hurry with them, and what wechat-sim does to them (`tests/wechat-sim/refunds`).
 
 use serde_json::{Value, json};
 

@@ -45,8 +45,8 @@ pub fn router(sim: Shared) -> Router {
         .route("/healthz", get(controls::healthz))
         .route("/pay", post(controls::pay))
         .route("/notify", post(controls::notify))
-        .route("/refund", post(refunds::control))
-        .route("/refund-notify", post(refunds::control_notify))
+        .route("/refund", post(refunds::decide_refund))
+        .route("/refund-notify", post(refunds::notify_refund))
         .route(
             "/faults",
             get(controls::show_faults).post(controls::add_faults).delete(controls::clear_faults),
