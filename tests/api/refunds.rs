@@ -401,3 +401,30 @@ async fn what_may_not_be_refunded_is_refused_with_a_reason() {
     let (is_known, _) = shop.command(&["refund", "retry", "nothing-of-ours"]).await;
     assert!(!is_known);
 }
+
+#[tokio::test]
+async fn an_order_has_fifty_refunds_whatever_became_of_them() {
+    let (shop, _, order, _) = bought().await;
+    shop.wechat
+        .misbehave(json!({"refund_gap_seconds": 0.0, "refund": [{"fault": "closed", "times": 1}]}))
+        .await;
+    let part =
+        async |key: &str| start(&shop, &order, &["--amount", "0.01", "--reason", "坏果", "--key", key]).await;
+    assert!(part("part0").await.0);
+    shop.refunds_become(&order, &[3]).await;
+    for index in 1..48 {
+        let (is_done, said) = part(&format!("part{index}")).await;
+        assert!(is_done, "{said}");
+    }
+    // The last two places, and more who want them than there are.
+    let (a, b, c, d) = tokio::join!(part("a"), part("b"), part("c"), part("d"));
+    let said = [a, b, c, d];
+    assert_eq!(said.iter().filter(|(is_done, _)| *is_done).count(), 2, "{said:?}");
+    let refused =
+        |(is_done, said): &(bool, String)| *is_done || said.contains("the order has had 50 refunds");
+    assert!(said.iter().all(refused), "{said:?}");
+    assert_eq!(shop.refunds(&order).await.len(), 50);
+    // Those that were promised can still be named.
+    let (is_done, said) = part("part1").await;
+    assert!(is_done && said.contains("was promised before"), "{said}");
+}
