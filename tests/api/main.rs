@@ -15,6 +15,7 @@ mod foreign_notifications;
 mod foreign_requests;
 mod foreign_sim;
 mod messages;
+mod money_without_redis;
 mod notifications;
 mod openapi;
 mod orders;
