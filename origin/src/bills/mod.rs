@@ -2,6 +2,7 @@
 //! WeChat's bill and in our books, with the same amount and the same outcome, or that the difference is on record until
 //! somebody has dealt with it. It changes nothing but its own tables.
 
+mod books_store;
 mod compare;
 mod csv;
 pub mod day;

@@ -7,6 +7,7 @@ use farmgate_shared::money::Fen;
 use sqlx::{MySqlConnection, MySqlPool};
 use time::OffsetDateTime;
 
+use super::books_store;
 use super::compare::{self, Books};
 use super::csv::{self, FormatError};
 use super::day::{BillDay, DayError};
@@ -109,7 +110,7 @@ async fn ask_again_at(
     if sums.hash.is_some() {
         return Ok(None);
     }
-    let has_trades = store::has_trades(connection, day.start(), day.end()).await?;
+    let has_trades = books_store::has_trades(connection, day.start(), day.end()).await?;
     Ok(Some(now + if has_trades { retry } else { retry.max(ASK_AGAIN_ABOUT_NOTHING) }))
 }
 
@@ -132,8 +133,8 @@ fn sums(lines: &[BillLine], of_others: usize, hash: Option<String>) -> Option<Da
 /// line that is gone decides as much as one that is new.
 async fn touched(connection: &mut MySqlConnection, day: BillDay) -> Result<BTreeSet<BillDay>, sqlx::Error> {
     let mut days = BTreeSet::from([day.plus(-1), day, day.plus(1)]);
-    let named = store::refunds_named_paid_back(connection, day).await?;
-    let slow = store::slow_refunds_paid_back(connection, day.end(), day.plus(1).end()).await?;
+    let named = books_store::refunds_named_paid_back(connection, day).await?;
+    let slow = books_store::slow_refunds_paid_back(connection, day.end(), day.plus(1).end()).await?;
     days.extend(named.into_iter().chain(slow).map(BillDay::of));
     Ok(days)
 }
@@ -166,15 +167,15 @@ async fn compare_day(
     let [before, after] = bills;
 
     let sales: Vec<&BillLine> = lines.iter().filter(|line| !line.is_refund()).collect();
-    let mut payments = store::payments_named(connection, &sales).await?;
-    payments.extend(store::payments_of_day(connection, day.start(), day.end()).await?);
+    let mut payments = books_store::payments_named(connection, &sales).await?;
+    payments.extend(books_store::payments_of_day(connection, day.start(), day.end()).await?);
     let mut known = HashSet::new();
     payments.retain(|payment| known.insert(payment.out_trade_no.clone()));
 
     let numbers: Vec<&str> =
         lines.iter().filter(|line| line.is_refund()).map(|line| line.out_refund_no.as_str()).collect();
-    let mut refunds = store::refunds_named(connection, &numbers).await?;
-    refunds.extend(store::refunds_of_day(connection, day.start(), day.end()).await?);
+    let mut refunds = books_store::refunds_named(connection, &numbers).await?;
+    refunds.extend(books_store::refunds_of_day(connection, day.start(), day.end()).await?);
     let mut known = HashSet::new();
     refunds.retain(|refund| known.insert(refund.out_refund_no.clone()));
     let numbers: Vec<&str> = refunds.iter().map(|refund| refund.out_refund_no.as_str()).collect();
