@@ -1,14 +1,14 @@
 //! The physical ceiling: the SQL of the origin's batched order writer in a bare loop, with no HTTP, no Redis, no shopper
 //! and no check. Batches of one size, each one transaction, over several connections, all of one SKU. The schema is the
-//! origin's own, migrated by the origin; [`write`] writes the same rows in the same order as the origin, in prepared
-//! statements where the origin has scripts.
+//! origin's own, migrated by the origin; [`write`] writes the same rows in the same order as the origin, in scripts as it
+//! does.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use futures_core::Stream as _;
 use sqlx::mysql::MySqlDatabaseError;
-use sqlx::{Connection as _, Executor as _, MySqlConnection, QueryBuilder};
+use sqlx::{AssertSqlSafe, Connection as _, Either, Executor as _, MySqlConnection};
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
 
@@ -16,13 +16,20 @@ use crate::load::next_number;
 
 /// Orders in one transaction, as the origin's writer has at most.
 pub const BATCH: usize = 64;
-/// Orders in one INSERT. sqlx 0.9.0 leaves Nagle's algorithm on (its issue 4335), and a statement that does not fit into
-/// one write to the socket then waits 40 ms for the server's delayed acknowledgement: that is no physical limit.
-const MOST_ORDERS: usize = 16;
+/// Bytes of one trip. sqlx 0.9.0 leaves Nagle's algorithm on (its issue 4335), and what goes out in two writes waits 40 ms
+/// for the server's delayed acknowledgement of the first: that is no physical limit.
+const MOST_BYTES: usize = 15 * 1024;
 /// A deadlock or lock time-out rolls a batch back, as it does in the origin; more often than this in a row it is a fault.
 const TRIES: u32 = 10;
 /// As long as a sealed address is.
 const SEALED: &str = r#"{"sealed":"data-00000000:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#;
+
+/// Of a body, in hexadecimal digits, as the next two are.
+const HASH: &str = "0707070707070707070707070707070707070707070707070707070707070707";
+/// 红富士苹果
+const NAME: &str = "E7BAA2E5AF8CE5A3ABE88BB9E69E9C";
+/// 5 斤装
+const SIZE: &str = "3520E696A4E8A385";
 
 /// What the loop got done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -102,145 +109,144 @@ async fn transaction(connection: &mut MySqlConnection, sku: i64) -> Result<(), s
 struct Row {
     number: String,
     user: i64,
-    id: i64,
+    /// How the statements after its own name its id.
+    id: String,
 }
 
-/// What one batch writes, in the order of the origin's writer (`orders/writer.rs`): the guarded update of the SKU last, since
-/// it locks what all batches want. To be kept equal to that writer.
+/// What one batch writes, in the order and in the trips of the origin's writer (`orders/writer.rs`): the guarded update of the
+/// SKU last, since it locks what all batches want. To be kept equal to that writer.
 async fn write(connection: &mut MySqlConnection, sku: i64) -> Result<(), sqlx::Error> {
-    let now = OffsetDateTime::now_utc();
     let mut orders: Vec<Row> = (0..BATCH)
         .map(|_| next_number())
         .map(|number| Row {
             number: format!("{number:022}"),
             user: i64::try_from(number % 1024).unwrap_or(0) + 1,
-            id: 0,
+            id: String::new(),
         })
         .collect();
-    insert_orders(connection, &mut orders, now).await?;
-    look_for_tombstones(connection, &orders).await?;
-    insert_keys(connection, &orders, now).await?;
-    insert_items(connection, &orders, sku).await?;
-    insert_events(connection, &orders).await?;
-    insert_movements(connection, &orders, sku).await?;
-    hold(connection, sku).await
-}
-
-async fn insert_orders(
-    connection: &mut MySqlConnection,
-    orders: &mut [Row],
-    now: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
-    for portion in orders.chunks(MOST_ORDERS) {
-        let mut query = QueryBuilder::new(
-            "INSERT INTO orders (order_no, user_id, total_amount, discount_amount, actual_amount, status, \
-             delivery_address, delivery_fee, remark, created_at, pay_deadline) ",
-        );
-        query.push_values(portion, |mut row, order| {
-            row.push_bind(&order.number).push_bind(order.user);
-            for fen in [1580_i64, 0, 2380] {
-                row.push_bind(fen).push_unseparated(" / 100");
-            }
-            row.push_bind(0_u8).push_bind(SEALED).push_bind(800_i64).push_unseparated(" / 100");
-            row.push_bind("").push_bind(now).push_bind(now + time::Duration::days(1));
-        });
-        query.build().execute(&mut *connection).await?;
+    let mut script = Script::default();
+    let now = moment(OffsetDateTime::now_utc());
+    let rows = orders.iter().map(|Row { number, user, .. }| {
+        format!("('{number}',{user},15.80,0.00,23.80,0,'{SEALED}',8.00,'','{now}','{now}')")
+    });
+    let sizes = script.insert(
+        "INSERT INTO orders (order_no, user_id, total_amount, discount_amount, actual_amount, status, delivery_address, \
+         delivery_fee, remark, created_at, pay_deadline) VALUES",
+        rows,
+        true,
+    );
+    let ids = sizes.into_iter().enumerate().flat_map(|(piece, size)| (0..size).map(move |nth| (piece, nth)));
+    for (order, (piece, nth)) in orders.iter_mut().zip(ids) {
+        order.id = format!("@id{piece}+{nth}*@@auto_increment_increment");
     }
-    let mut query = QueryBuilder::new("SELECT order_no, id FROM orders WHERE order_no IN ");
-    push_numbers(&mut query, orders);
-    let ids: HashMap<String, i64> = query.build_query_as().fetch_all(connection).await?.into_iter().collect();
-    for order in orders {
-        order.id = *ids.get(&order.number).ok_or(sqlx::Error::RowNotFound)?;
-    }
-    Ok(())
-}
-
-async fn insert_items(connection: &mut MySqlConnection, orders: &[Row], sku: i64) -> Result<(), sqlx::Error> {
-    let mut query = QueryBuilder::new(
+    script.insert(
+        "INSERT INTO idempotency_keys (user_id, idempotency_key, body_hash, reply, created_at) VALUES",
+        orders.iter().map(|Row { number, user, id }| {
+            let after = format!(
+                r#","order_no":"{number}","total_amount":15.8,"discount_amount":0.0,"actual_amount":23.8,"delivery_fee":8.0,"pay_deadline":"2026-01-01T00:00:00+08:00"}}"#
+            );
+            format!(r#"({user},'bare-{number}',X'{HASH}',CONCAT('{{"order_id":',{id},'{after}'),'{now}')"#)
+        }),
+        false,
+    );
+    let of_each = |row: fn(&str, i64) -> String| orders.iter().map(move |order| row(&order.id, sku));
+    script.insert(
         "INSERT INTO order_items (order_id, sku_id, product_id, name, image, specifications, price_fen, quantity, \
-         amount_fen) ",
+         amount_fen) VALUES",
+        of_each(|id, sku| {
+            format!("({id},{sku},{sku},_utf8mb4 X'{NAME}','/static/demo/apple.jpg',_utf8mb4 X'{SIZE}',1580,1,1580)")
+        }),
+        false,
     );
-    query.push_values(orders, |mut row, order| {
-        row.push_bind(order.id).push_bind(sku).push_bind(sku);
-        row.push_bind("红富士苹果").push_bind("/static/demo/apple.jpg").push_bind("5 斤装");
-        row.push_bind(1580_i64).push_bind(1_i64).push_bind(1580_i64);
-    });
-    query.build().execute(connection).await?;
-    Ok(())
-}
-
-async fn insert_events(connection: &mut MySqlConnection, orders: &[Row]) -> Result<(), sqlx::Error> {
-    let mut query = QueryBuilder::new("INSERT INTO outbox (kind, order_id) ");
-    query.push_values(orders, |mut row, order| {
-        row.push_bind("order_placed").push_bind(order.id);
-    });
-    query.build().execute(connection).await?;
-    Ok(())
-}
-
-async fn insert_keys(
-    connection: &mut MySqlConnection,
-    orders: &[Row],
-    now: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
-    let mut query = QueryBuilder::new(
-        "INSERT INTO idempotency_keys (user_id, idempotency_key, body_hash, reply, created_at) ",
+    script.insert(
+        "INSERT INTO outbox (kind, order_id, published_at) VALUES",
+        of_each(|id, _| format!("('order_placed',{id},UTC_TIMESTAMP(3))")),
+        false,
     );
-    query.push_values(orders, |mut row, order| {
-        row.push_bind(order.user).push_bind(format!("bare-{}", order.number)).push_bind(&[7_u8; 32][..]);
-        row.push_bind(format!(
-            r#"{{"order_id":{},"order_no":"{}","total_amount":15.8,"actual_amount":23.8,"delivery_fee":8,"pay_deadline":"2026-01-01T00:00:00+08:00"}}"#,
-            order.id, order.number
-        ));
-        row.push_bind(now);
-    });
-    query.build().execute(connection).await?;
-    Ok(())
-}
-
-async fn look_for_tombstones(connection: &mut MySqlConnection, orders: &[Row]) -> Result<(), sqlx::Error> {
-    let mut query = QueryBuilder::new("SELECT order_no FROM order_tombstones WHERE order_no IN ");
-    push_numbers(&mut query, orders);
-    query.push(" FOR UPDATE");
-    let buried: Vec<String> = query.build_query_scalar().fetch_all(connection).await?;
-    if buried.is_empty() { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
-}
-
-async fn insert_movements(
-    connection: &mut MySqlConnection,
-    orders: &[Row],
-    sku: i64,
-) -> Result<(), sqlx::Error> {
-    let mut query = QueryBuilder::new(
-        "INSERT INTO stock_movements (sku_id, order_id, reason, available_change, held_change, sold_change) ",
+    let quoted: Vec<String> = orders.iter().map(|order| format!("'{}'", order.number)).collect();
+    let numbers = quoted.join(",");
+    script.say(format!("SELECT order_no FROM order_tombstones WHERE order_no IN ({numbers}) FOR UPDATE"));
+    script.say(format!(
+        "SELECT order_no, id, CAST(@@auto_increment_increment AS SIGNED) FROM orders WHERE order_no IN ({numbers})"
+    ));
+    script.insert(
+        "INSERT INTO stock_movements (sku_id, order_id, reason, available_change, held_change, sold_change) VALUES",
+        of_each(|id, sku| format!("({sku},{id},'held',-1,1,0)")),
+        false,
     );
-    query.push_values(orders, |mut row, order| {
-        row.push_bind(sku).push_bind(order.id).push_bind("held");
-        row.push_bind(-1_i64).push_bind(1_i64).push_bind(0_i64);
-    });
-    query.build().execute(connection).await?;
-    Ok(())
+    script.say(format!(
+        "UPDATE stock SET available = available - {BATCH}, held = held + {BATCH} \
+         WHERE sku_id = {sku} AND available >= {BATCH}"
+    ));
+    // The rows are those of the orders; the last count is the update's.
+    let (rows, changed) = script.run(connection).await?;
+    if (rows, changed) == (BATCH, 1) { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
 }
 
-async fn hold(connection: &mut MySqlConnection, sku: i64) -> Result<(), sqlx::Error> {
-    let units = i64::try_from(BATCH).unwrap_or(0);
-    let held = sqlx::query(
-        "UPDATE stock SET available = available - ?, held = held + ? WHERE sku_id = ? AND available >= ?",
-    )
-    .bind(units)
-    .bind(units)
-    .bind(sku)
-    .bind(units)
-    .execute(connection)
-    .await?;
-    if held.rows_affected() == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+/// As MySQL reads it.
+fn moment(at: OffsetDateTime) -> String {
+    let (hour, minute, second, micro) = at.to_hms_micro();
+    format!("{} {hour:02}:{minute:02}:{second:02}.{micro:06}", at.date())
 }
 
-fn push_numbers(query: &mut QueryBuilder<sqlx::MySql>, orders: &[Row]) {
-    query.push("(");
-    let mut numbers = query.separated(", ");
-    for order in orders {
-        numbers.push_bind(order.number.clone());
+/// Statements in as few trips as the origin's scripts take.
+#[derive(Default)]
+struct Script {
+    trips: Vec<String>,
+}
+
+impl Script {
+    fn say(&mut self, statement: impl AsRef<str>) {
+        match self.trips.last_mut() {
+            Some(trip) if trip.len() + statement.as_ref().len() < MOST_BYTES => {
+                trip.push(';');
+                trip.push_str(statement.as_ref());
+            }
+            _ => self.trips.push(statement.as_ref().to_owned()),
+        }
     }
-    query.push(")");
+
+    /// As many rows as fit go into one INSERT; says how many each of them has.
+    fn insert(&mut self, opening: &str, rows: impl Iterator<Item = String>, keeps_ids: bool) -> Vec<usize> {
+        let mut sizes: Vec<usize> = Vec::new();
+        for row in rows {
+            match (self.trips.last_mut(), sizes.last_mut()) {
+                (Some(trip), Some(size)) if trip.len() + row.len() < MOST_BYTES => {
+                    trip.push(',');
+                    trip.push_str(&row);
+                    *size += 1;
+                }
+                _ => {
+                    self.keep_id(&sizes, keeps_ids);
+                    self.say(format!("{opening} {row}"));
+                    sizes.push(1);
+                }
+            }
+        }
+        self.keep_id(&sizes, keeps_ids);
+        sizes
+    }
+
+    fn keep_id(&mut self, sizes: &[usize], keeps_ids: bool) {
+        if let Some(piece) = sizes.len().checked_sub(1).filter(|_| keeps_ids) {
+            self.say(format!("SET @id{piece} = LAST_INSERT_ID()"));
+        }
+    }
+
+    /// Runs it: how many rows came, and how many the last statement changed.
+    async fn run(self, connection: &mut MySqlConnection) -> Result<(usize, u64), sqlx::Error> {
+        let (mut rows, mut changed) = (0, 0);
+        for trip in self.trips {
+            let results = sqlx::raw_sql(AssertSqlSafe(trip)).fetch_many(&mut *connection);
+            let mut results = std::pin::pin!(results);
+            while let Some(result) = std::future::poll_fn(|context| results.as_mut().poll_next(context)).await
+            {
+                match result? {
+                    Either::Left(done) => changed = done.rows_affected(),
+                    Either::Right(_) => rows += 1,
+                }
+            }
+        }
+        Ok((rows, changed))
+    }
 }
