@@ -40,9 +40,14 @@ async fn rounds(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     tracing::info!("worker ready");
     loop {
+        let next = async {
+            pause.tick().await;
+            round(&app, &mut sweeper).await;
+        };
+        // A round is cut off: while MySQL is away each of its jobs waits for it, and a stop must not.
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return,
-            _ = pause.tick() => round(&app, &mut sweeper).await,
+            () = next => {}
         }
     }
 }
