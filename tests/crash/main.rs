@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod books;
+mod calls;
+mod effects;
 mod gate;
 mod kill;
 mod outbox;

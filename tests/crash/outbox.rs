@@ -7,7 +7,7 @@ use farmgate_tests::{LONG, Shop, ShopPlan, Shopper, Value, eventually, json};
 use sqlx::{MySql, Transaction};
 
 /// Failures come and go quickly: four attempts within a second, and what was lost is sent again after a second.
-fn impatient() -> ShopPlan {
+pub fn impatient() -> ShopPlan {
     ShopPlan::new()
         .setting("FARMGATE_OUTBOX__POLL_MS", 50)
         .setting("FARMGATE_OUTBOX__ATTEMPTS", 4)
@@ -69,7 +69,7 @@ async fn two_products(shop: &Shop) -> (i64, i64) {
 }
 
 /// A product's sales are locked: whoever counts them waits until this is dropped.
-async fn hold_up_sales(shop: &Shop, product: i64) -> Transaction<'static, MySql> {
+pub async fn hold_up_sales(shop: &Shop, product: i64) -> Transaction<'static, MySql> {
     sqlx::query("INSERT IGNORE INTO product_sales (product_id, units, orders) VALUES (?, 0, 0)")
         .bind(product)
         .execute(&shop.db)
@@ -85,7 +85,7 @@ async fn hold_up_sales(shop: &Shop, product: i64) -> Transaction<'static, MySql>
 }
 
 /// A worker has read the entries of some events and is at their effect.
-async fn is_being_handled(shop: &Shop) {
+pub async fn is_being_handled(shop: &Shop) {
     eventually(LONG, "a worker is at it", async || {
         // Its statement cannot end while the test holds the row.
         let waiting = "SELECT COUNT(*) FROM information_schema.processlist \

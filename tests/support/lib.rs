@@ -20,6 +20,7 @@ mod express;
 mod foreign_wechat;
 mod gate;
 mod keyring;
+mod outbox;
 mod process;
 mod refunds;
 mod reply;

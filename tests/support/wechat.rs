@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::caller::{Call, Caller};
 use crate::process::Process;
+use crate::until::{LONG, eventually};
 
 /// A running wechat-sim.
 /// Clones are the same one; it ends with the last of them.
@@ -84,7 +85,21 @@ impl Wechat {
         assert_eq!(reply.status, 200, "{}", reply.text());
     }
 
-    /// The calls that it received, oldest first, whose path starts with `prefix`.
+    /// Holds calls of these paths, which are neither done nor answered until [`Wechat::behave`].
+    pub async fn hold(&self, paths: &[&str]) {
+        let faults: Vec<Value> = paths.iter().map(|path| json!({"fault": "hold", "path": path})).collect();
+        self.misbehave(json!({"api": faults})).await;
+    }
+
+    /// Waits until so many calls are held.
+    pub async fn holds(&self, calls: u64) {
+        eventually(LONG, &format!("{calls} calls are under way"), async || {
+            (self.look("/sim/held").await["held"] == calls).then_some(())
+        })
+        .await;
+    }
+
+    /// The calls that it received and answered, or dropped, oldest first, whose path starts with `prefix`.
     pub async fn calls(&self, prefix: &str) -> Vec<Value> {
         let reply = self.caller.send(Call::get(&format!("/sim/log?path={prefix}"))).await;
         reply.json().as_array().cloned().unwrap_or_default()

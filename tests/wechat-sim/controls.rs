@@ -9,6 +9,7 @@
 //! | `POST /sim/refund`, `POST /sim/refund-notify` | see `refunds.rs` |
 //! | `POST /sim/bills/backdate` `{"out_trade_no" or "out_refund_no", "success_time"}` | the payment or refund was made then: so it stands in that day's bill |
 //! | `GET, POST, DELETE /sim/faults` | see `faults.rs` |
+//! | `GET /sim/held` | see `holding.rs` |
 //! | `GET /sim/shipments?out_trade_no=` | see `shipping.rs` |
 //! | `POST /sim/templates`, `POST /sim/subscriptions`, `GET /sim/messages` | see `messages.rs` |
 //! | `POST /sim/access-token` `{"life": seconds}`, `{"left": seconds}` or `{"replaced": true}` | see `token.rs` |
@@ -172,6 +173,7 @@ pub async fn add_faults(State(sim): State<Shared>, body: Bytes) -> Reply {
 pub async fn clear_faults(State(sim): State<Shared>) -> Reply {
     let mut books = sim.books();
     books.faults = Faults::default();
+    books.holding.release();
     done(&json!(books.faults))
 }
 

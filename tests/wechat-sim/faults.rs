@@ -66,6 +66,8 @@ pub enum ApiFault {
     Errcode { errcode: i64 },
     /// Answered this much later.
     Slow { ms: u64 },
+    /// Neither done nor answered until the faults end (`holding.rs`).
+    Hold,
     /// The connection closes and nothing is done.
     Drop,
     /// All is done as asked, and the connection closes instead of the reply.

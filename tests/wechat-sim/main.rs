@@ -7,6 +7,7 @@ mod auth;
 mod bills;
 mod controls;
 mod faults;
+mod holding;
 mod keys;
 mod login;
 mod messages;

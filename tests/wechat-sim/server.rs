@@ -14,10 +14,13 @@ use farmgate_tests::dropped_connection;
 use serde_json::{Value, json};
 
 use crate::faults::ApiFault;
+use crate::holding::HeldPlace;
 use crate::notify::pause;
 use crate::reply::{PayError, Signer, Unsigned, json_reply, signed};
 use crate::state::{Call, Shared, Sim, beijing_time, now};
-use crate::{auth, bills, controls, login, messages, pay, phone, refunds, shipping, text_check, token};
+use crate::{
+    auth, bills, controls, holding, login, messages, pay, phone, refunds, shipping, text_check, token,
+};
 
 /// Far above any honest call.
 const MAX_BODY: usize = 1024 * 1024;
@@ -51,6 +54,7 @@ pub fn router(sim: Shared) -> Router {
             "/faults",
             get(controls::show_faults).post(controls::add_faults).delete(controls::clear_faults),
         )
+        .route("/held", get(holding::show_held))
         .route("/bills/backdate", post(bills::backdate))
         .route("/access-token", post(controls::change_access_token))
         .route("/shipments", get(shipping::show_shipment))
@@ -83,8 +87,13 @@ async fn gate(State(sim): State<Shared>, request: Request, next: Next) -> Respon
         status: None,
         took_ms: 0,
     };
-    let faults = sim.books().faults.take_api(&path);
-    let reply = answer(&sim, &faults, Request::from_parts(parts, Body::from(body.clone())), body, next).await;
+    let (faults, place) = {
+        let mut books = sim.books();
+        (books.faults.take_api(&path), books.holding.place())
+    };
+    let reply =
+        answer(&sim, (&faults, place), Request::from_parts(parts, Body::from(body.clone())), body, next)
+            .await;
     call.status = reply.as_ref().map(|reply| reply.status().as_u16());
     call.took_ms = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     sim.books().log.push(call);
@@ -94,7 +103,7 @@ async fn gate(State(sim): State<Shared>, request: Request, next: Next) -> Respon
 /// The reply, or nothing where the connection is to be dropped.
 async fn answer(
     sim: &Sim,
-    faults: &[ApiFault],
+    (faults, mut place): (&[ApiFault], HeldPlace),
     request: Request,
     body: Bytes,
     next: Next,
@@ -102,6 +111,7 @@ async fn answer(
     for fault in faults {
         match fault {
             ApiFault::Slow { ms } => pause(Duration::from_millis(*ms)).await,
+            ApiFault::Hold => place.wait().await,
             ApiFault::Drop => return None,
             ApiFault::Status { status, code } => return Some(refusal(*status, code)),
             ApiFault::Refuse { status, code } => {

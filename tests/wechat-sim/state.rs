@@ -17,6 +17,7 @@ use time::macros::offset;
 use crate::auth::MAX_SKEW_SECONDS;
 use crate::bills::Files;
 use crate::faults::Faults;
+use crate::holding::Holding;
 use crate::keys::{Keys, Merchant};
 use crate::messages::Messages;
 use crate::notify::Notice;
@@ -50,6 +51,7 @@ pub struct Books {
     pub messages: Messages,
     pub phones: Phones,
     pub faults: Faults,
+    pub holding: Holding,
     pub bills: Files,
     pub log: Log,
     /// Notifications kept back until a later one was delivered.
