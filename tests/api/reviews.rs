@@ -78,7 +78,7 @@ async fn a_review_is_shown_when_wechat_has_passed_it() {
     let edit = json!({"nickname": "果园小王", "avatar": "https://example.com/a.png"});
     shopper.api.put("/api/user/info", &edit).await.data();
     let (order, product, sku) = completed(&shop, &shopper).await;
-    shop.wechat.misbehave(json!({"api": [{"fault": "slow", "ms": 1000, "path": CHECK, "times": 1}]})).await;
+    shop.wechat.hold(&[CHECK]).await;
     let reply = shopper.api.send(review(order, sku, " 很甜，\n下次还买 ")).await;
     assert_eq!(reply.json()["message"], "评价成功");
     let written = &reply.data()[0];
@@ -98,7 +98,9 @@ async fn a_review_is_shown_when_wechat_has_passed_it() {
         ]
     );
     assert_eq!((&written["status"], &written["content"]), (&json!(0), &json!("很甜，\n下次还买")));
+    shop.wechat.holds(1).await;
     assert_eq!(shown(&shop, product).await["total"], 0, "not before WeChat was heard");
+    shop.wechat.behave().await;
     stands(&shopper, order, 1).await;
     let page = shown(&shop, product).await;
     assert_eq!((&page["total"], &page["page"], &page["size"]), (&json!(1), &json!(1), &json!(20)));
@@ -290,11 +292,13 @@ async fn a_check_that_fails_in_passing_is_made_again_and_a_person_may_be_faster(
     assert_eq!(shown(&shop, product).await["total"], 1);
 
     // Refused by a person while WeChat takes its time.
-    shop.wechat.misbehave(json!({"api": [{"fault": "slow", "ms": 1500, "path": CHECK, "times": 1}]})).await;
+    shop.wechat.hold(&[CHECK]).await;
     let (order, ..) = completed(&shop, &shopper).await;
     let id = shopper.api.send(review(order, sku, "还行")).await.data()[0]["id"].to_string();
+    shop.wechat.holds(1).await;
     let (done, said) = shop.command(&["review", "refuse", &id]).await;
     assert!(done, "{said}");
+    shop.wechat.behave().await;
     check_is_over(&shop).await;
     stands(&shopper, order, 2).await;
 }
@@ -302,15 +306,16 @@ async fn a_check_that_fails_in_passing_is_made_again_and_a_person_may_be_faster(
 #[tokio::test]
 async fn a_worker_that_dies_after_the_check_leaves_it_to_the_next() {
     let mut shop = plan()
-        .setting("FARMGATE_WECHAT__TIMEOUT_MS", 600)
-        .setting("FARMGATE_OUTBOX__CALL_LEASE_MS", 2000)
+        .setting("FARMGATE_WECHAT__TIMEOUT_MS", 2000)
+        .setting("FARMGATE_OUTBOX__CALL_LEASE_MS", 6000)
         .start()
         .await;
-    // The first call uploads the shipping.
-    shop.start_worker_to_die_at(Some("outbox_after_call:2")).await;
     let shopper = shop.shopper("小王").await;
     let (order, product, sku) = completed(&shop, &shopper).await;
-    shop.all_is_uploaded().await;
+    shop.all_is_delivered().await;
+    shop.worker().kill();
+    // The check is the only call that is left.
+    shop.start_worker_to_die_at(Some("outbox_after_call")).await;
     shopper.api.send(review(order, sku, "好")).await.data();
     shop.worker().died_at("outbox_after_call").await;
     assert_eq!(shown(&shop, product).await["total"], 1, "what was heard is kept");

@@ -21,7 +21,7 @@ fn talkative() -> ShopPlan {
 
 /// The same; a call whose worker died is made again after moments.
 fn impatient() -> ShopPlan {
-    talkative().setting("FARMGATE_OUTBOX__CALL_LEASE_MS", 3000).setting("FARMGATE_WECHAT__TIMEOUT_MS", 1000)
+    talkative().setting("FARMGATE_OUTBOX__CALL_LEASE_MS", 6000).setting("FARMGATE_WECHAT__TIMEOUT_MS", 2000)
 }
 
 async fn agrees(shop: &Shop, times: u32) {

@@ -93,11 +93,28 @@ impl Process {
 
     /// Sends SIGTERM, as an orderly stop does, and waits for the end.
     pub async fn stop(&mut self) -> std::process::ExitStatus {
+        self.tell_to_stop();
+        self.ended().await
+    }
+
+    /// Sends SIGTERM.
+    pub fn tell_to_stop(&mut self) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("`kill` is there");
         assert!(sent.success(), "{} had already ended", self.name);
-        eventually(LONG, "the process ends after SIGTERM", async || self.child.try_wait().ok().flatten())
-            .await
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> std::process::ExitStatus {
+        let what = format!("{} ends", self.name);
+        eventually(LONG, &what, async || self.child.try_wait().ok().flatten()).await
+    }
+
+    /// Waits until it has logged this so many times.
+    pub async fn logs(&mut self, what: &str, times: usize) {
+        let waited_for = format!("{} logs {what:?} {times} times", self.name);
+        eventually(LONG, &waited_for, async || (self.log().matches(what).count() == times).then_some(()))
+            .await;
     }
 }
 
