@@ -118,6 +118,33 @@ async fn a_shopper_who_agreed_is_told_how_much_went_back() {
 }
 
 #[tokio::test]
+async fn each_of_two_refunds_tells_its_own_sum() {
+    let plan = talkative().hasty_refunds().setting("FARMGATE_MESSAGES__REFUNDED_TEMPLATE", "REFUNDED-1");
+    let shop = plan.setting("FARMGATE_OUTBOX__CALLS", 1).start().await;
+    knows_the_templates(&shop).await;
+    shop.wechat.add_template("REFUNDED-1", &FIELDS).await;
+    shop.wechat.subscribe("小王", "REFUNDED-1", 2).await;
+    // The message of the payment is still under way when both refunds are paid back.
+    shop.wechat.hold(&[SEND]).await;
+    shop.wechat.misbehave(json!({"refund_gap_seconds": 0.0})).await;
+    let order = buy(&shop, "小王").await;
+    shop.wechat.holds(1).await;
+    let number = order["order_no"].as_str().unwrap();
+    for (amount, key) in [("1.50", "one"), ("2.50", "two")] {
+        let refund = ["refund", "start", number, "--amount", amount, "--reason", "少了一个", "--key", key];
+        let (is_done, said) = shop.command(&refund).await;
+        assert!(is_done, "{said}");
+    }
+    shop.refunds_become(&order, &[2, 2]).await;
+    shop.wechat.behave().await;
+    all_is_delivered(&shop).await;
+    let messages = shop.wechat.messages().await;
+    let mut told: Vec<&Value> = messages.iter().map(|message| &message["data"]["amount3"]["value"]).collect();
+    told.sort_by_key(ToString::to_string);
+    assert_eq!(told, [&json!("¥1.50"), &json!("¥2.50")]);
+}
+
+#[tokio::test]
 async fn a_shopper_who_did_not_agree_is_left_in_peace() {
     let shop = talkative().start().await;
     knows_the_templates(&shop).await;

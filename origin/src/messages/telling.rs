@@ -89,7 +89,7 @@ async fn facts(app: &App, event: &Event, occasion: Occasion, order: &Order) -> R
         Occasion::Paid | Occasion::Refunded => (String::new(), String::new()),
     };
     let amount = match occasion {
-        Occasion::Refunded => last_refund(app, event).await?,
+        Occasion::Refunded => went_back(app, event).await?,
         Occasion::Paid | Occasion::Shipped => order.actual_amount,
     };
     Ok(Facts {
@@ -117,12 +117,16 @@ fn product(items: &[OrderItem]) -> String {
     }
 }
 
-/// What went back the last time, which may be a part. Where two parts arrive at the same moment, both messages tell of the
-/// later one: an event names its order and nothing else.
-async fn last_refund(app: &App, event: &Event) -> Result<Fen, CallFailure> {
+/// What went back, which may be a part: the refund that the event is about. An older binary's event names none, and means
+/// the last one.
+async fn went_back(app: &App, event: &Event) -> Result<Fen, CallFailure> {
     let paid_back = refunds::service::paid_back(app.db.pool(), event.order).await?;
-    let last = paid_back.last().ok_or_else(|| CallFailure::Permanent("no refund was paid".to_owned()))?;
-    Ok(last.amount)
+    let refund = match event.subject {
+        Some(id) => paid_back.iter().find(|refund| refund.id == id),
+        None => paid_back.last(),
+    };
+    let refund = refund.ok_or_else(|| CallFailure::Permanent("no refund was paid".to_owned()))?;
+    Ok(refund.amount)
 }
 
 /// Who brings it, and under which number.

@@ -96,6 +96,8 @@ pub struct Event {
     pub order: OrderId,
     /// When its transaction wrote it.
     pub happened_at: OffsetDateTime,
+    /// What it is about beside its order: the row's id that [`super::service::record_about`] was given.
+    pub subject: Option<i64>,
 }
 
 /// Why a consumer did not take an event.

@@ -24,10 +24,25 @@ pub async fn record(connection: &mut MySqlConnection, events: &[NewEvent]) -> Re
     Ok(())
 }
 
-/// The same, as a part of a script of the caller's transaction.
+/// The same of one event that is about a row beside its order's, which its consumers are told: `subject` is that row's id.
+///
+/// # Errors
+/// When MySQL is away; the caller rolls back.
+pub async fn record_about(
+    connection: &mut MySqlConnection,
+    event: NewEvent,
+    subject: i64,
+) -> Result<(), sqlx::Error> {
+    store::insert_about(connection, event, subject, is_wanted(event.kind)).await
+}
+
+/// [`record`] as a part of a script of the caller's transaction.
 pub fn add(script: &mut Script, events: impl IntoIterator<Item = (EventKind, RowId)>) {
-    let is_wanted = |kind| CONSUMERS.iter().any(|consumer| consumer.wants.contains(&kind));
     store::insert(script, events, is_wanted);
+}
+
+fn is_wanted(kind: EventKind) -> bool {
+    CONSUMERS.iter().any(|consumer| consumer.wants.contains(&kind))
 }
 
 /// Forgets events that were delivered long ago; says how many. What was not delivered is kept, whatever its age.

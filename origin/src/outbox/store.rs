@@ -4,7 +4,7 @@ use farmgate_shared::ids::OrderId;
 use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder};
 use time::OffsetDateTime;
 
-use super::model::{Event, EventKind};
+use super::model::{Event, EventKind, NewEvent};
 use crate::db::push_list;
 use crate::db::script::{RowId, Script};
 use crate::text::cut;
@@ -26,6 +26,26 @@ pub fn insert(
             row.sql(if is_wanted(kind) { ",NULL" } else { ",UTC_TIMESTAMP(3)" });
         },
     );
+}
+
+/// Records an event about a row beside its order's.
+pub async fn insert_about(
+    connection: &mut MySqlConnection,
+    event: NewEvent,
+    subject: i64,
+    is_wanted: bool,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO outbox (kind, order_id, subject_id, published_at) \
+         VALUES (?, ?, ?, IF(?, NULL, UTC_TIMESTAMP(3)))",
+    )
+    .bind(event.kind.name())
+    .bind(event.order.0)
+    .bind(subject)
+    .bind(is_wanted)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Whether there is anything to do.
@@ -169,11 +189,13 @@ struct EventRow {
     kind: String,
     order_id: i64,
     created_at: OffsetDateTime,
+    subject_id: Option<i64>,
 }
 
 /// The events, the oldest first.
 pub async fn events(connection: &mut MySqlConnection, ids: &[i64]) -> Result<Vec<Event>, sqlx::Error> {
-    let mut query = QueryBuilder::new("SELECT id, kind, order_id, created_at FROM outbox WHERE id IN ");
+    let mut query =
+        QueryBuilder::new("SELECT id, kind, order_id, created_at, subject_id FROM outbox WHERE id IN ");
     push_list(&mut query, ids.iter().copied());
     query.push(" ORDER BY id");
     let rows: Vec<EventRow> = query.build_query_as().fetch_all(connection).await?;
@@ -181,7 +203,13 @@ pub async fn events(connection: &mut MySqlConnection, ids: &[i64]) -> Result<Vec
         .map(|row| {
             let kind = EventKind::from_name(&row.kind)
                 .ok_or_else(|| sqlx::Error::Decode(format!("no event is called {}", row.kind).into()))?;
-            Ok(Event { id: row.id, kind, order: OrderId(row.order_id), happened_at: row.created_at })
+            Ok(Event {
+                id: row.id,
+                kind,
+                order: OrderId(row.order_id),
+                happened_at: row.created_at,
+                subject: row.subject_id,
+            })
         })
         .collect()
 }

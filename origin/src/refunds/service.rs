@@ -177,6 +177,8 @@ pub async fn start(db: &Db, wish: NewRefund) -> Result<Promised, RefundError> {
 /// A refund, perhaps of a part, that the shopper has.
 #[derive(Clone, Debug)]
 pub struct PaidBack {
+    /// The row's, which the event of its payment is about.
+    pub id: i64,
     #[allow(dead_code, reason = "tells a shopper's two refunds apart")]
     pub out_refund_no: String,
     pub amount: Fen,
@@ -198,6 +200,7 @@ pub async fn paid_back<'c>(
         .into_iter()
         .filter_map(|row| {
             Some(PaidBack {
+                id: row.id,
                 at: row.refunded_at?,
                 out_refund_no: row.out_refund_no,
                 amount: Fen(row.amount_fen),

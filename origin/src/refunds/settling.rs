@@ -200,7 +200,7 @@ async fn apply(
         return Ok(settled);
     }
     if let Some(kind) = outcome.event().filter(|_| was != next) {
-        outbox::service::record(connection, &[NewEvent { kind, order }]).await?;
+        outbox::service::record_about(connection, NewEvent { kind, order }, row.id).await?;
     }
     match next {
         Status::PaidBack | Status::PaidByHand => {
