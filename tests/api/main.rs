@@ -27,6 +27,7 @@ mod products;
 mod receiving;
 mod refunds;
 mod refunds_by_hand;
+mod reseal;
 mod reviews;
 mod shipping;
 mod snapshot;

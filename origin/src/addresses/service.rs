@@ -6,11 +6,12 @@ use farmgate_shared::api::addresses::{Address, AddressInput};
 use farmgate_shared::ids::{AddressId, UserId};
 use farmgate_shared::problem::Problem;
 use serde::{Deserialize, Serialize};
-use sqlx::MySqlConnection;
+use sqlx::{MySqlConnection, MySqlPool};
 
 use super::store::{self, AddressRow};
 use crate::app::App;
 use crate::db::lookup::{Lookup, LookupError};
+use crate::db::reseal::{self, Resealed, SealedRow};
 use crate::db::seal::{Place, Seal, SealError};
 use crate::db::{Db, Retryable, TransactionError};
 use crate::error::ApiError;
@@ -208,6 +209,19 @@ fn open(seal: &Seal, row: AddressRow) -> Result<Address, AddressError> {
     })
 }
 
+/// Seals the contacts anew that another key than the first has sealed.
+///
+/// # Errors
+/// When MySQL is away; what was done until then stays.
+pub async fn reseal(pool: &MySqlPool, seal: &Seal) -> Result<Resealed, sqlx::Error> {
+    let rows = async |after, most| store::sealed_contacts(pool, after, most).await;
+    let replace = async |old: &SealedRow, renewed: &str| store::reseal_contact(pool, old, renewed).await;
+    reseal::run(seal, (TABLE, COLUMN), rows, replace).await
+}
+
+const TABLE: &str = "addresses";
+const COLUMN: &str = "contact";
+
 fn place(row: &str) -> Place<'_> {
-    Place { table: "addresses", row, column: "contact" }
+    Place { table: TABLE, row, column: COLUMN }
 }

@@ -1,10 +1,11 @@
-//! SQL of `addresses`. Each statement names the user beside the address.
+//! SQL of `addresses`. Each statement for a shopper names the user beside the address.
 
 use farmgate_shared::api::addresses::AddressInput;
 use farmgate_shared::ids::{AddressId, UserId};
 use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder};
 
 use crate::db::push_list;
+use crate::db::reseal::SealedRow;
 
 #[derive(Clone, Debug, FromRow)]
 pub struct AddressRow {
@@ -154,4 +155,27 @@ pub async fn ensure_default(connection: &mut MySqlConnection, user: UserId) -> R
         Some(id) => make_default(connection, user, AddressId(id)).await,
         None => Ok(()),
     }
+}
+
+/// Sealed contacts with a higher id, by their ids.
+pub async fn sealed_contacts(pool: &MySqlPool, after: i64, most: u32) -> Result<Vec<SealedRow>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT id, CAST(id AS CHAR) AS name, CAST(contact_sealed AS CHAR) AS sealed FROM addresses \
+         WHERE id > ? ORDER BY id LIMIT ?",
+    )
+    .bind(after)
+    .bind(most)
+    .fetch_all(pool)
+    .await
+}
+
+/// Writes the same contact sealed anew; false when it was edited or deleted meanwhile.
+pub async fn reseal_contact(pool: &MySqlPool, old: &SealedRow, renewed: &str) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query("UPDATE addresses SET contact_sealed = ? WHERE id = ? AND contact_sealed = ?")
+        .bind(renewed.as_bytes())
+        .bind(old.id)
+        .bind(old.sealed.as_bytes())
+        .execute(pool)
+        .await?;
+    Ok(done.rows_affected() == 1)
 }

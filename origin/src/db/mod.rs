@@ -4,6 +4,7 @@ pub mod batch;
 pub mod index;
 pub mod kept;
 pub mod lookup;
+pub mod reseal;
 pub mod script;
 pub mod seal;
 

@@ -95,6 +95,19 @@ impl Seal {
         Ok(format!("{kid}:{}", BASE64.encode([&nonce[..], &text].concat())))
     }
 
+    /// The same value sealed by the first key; `None` where that has sealed it.
+    ///
+    /// # Errors
+    /// Those of [`Seal::open`] and [`Seal::seal`].
+    pub fn renew(&self, place: Place<'_>, sealed: &str) -> Result<Option<String>, SealError> {
+        let (kid, _) = sealed.split_once(':').ok_or(SealError::Malformed)?;
+        if self.keys.first().is_some_and(|(first, _)| first == kid) {
+            return Ok(None);
+        }
+        let value: serde_json::Value = self.open(place, sealed)?;
+        self.seal(place, &value).map(Some)
+    }
+
     /// Opens what [`Seal::seal`] made for the same place.
     ///
     /// # Errors

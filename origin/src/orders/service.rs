@@ -10,7 +10,7 @@ use farmgate_shared::api::orders::{Order, OrderItem, OrderQuery};
 use farmgate_shared::ids::{OrderId, OrderNo, ProductId, SkuId, UserId};
 use farmgate_shared::money::Fen;
 use farmgate_shared::problem::Problem;
-use sqlx::MySqlConnection;
+use sqlx::{MySqlConnection, MySqlPool};
 use time::OffsetDateTime;
 
 use super::model::Status;
@@ -21,7 +21,8 @@ use crate::clock::shanghai_rfc3339;
 use crate::coupons;
 use crate::coupons::service::CouponError;
 use crate::crash::{self, Point};
-use crate::db::seal::{Place, SealError};
+use crate::db::reseal::{self, Resealed, SealedRow};
+use crate::db::seal::{Place, Seal, SealError};
 use crate::db::{Retryable, TransactionError};
 use crate::error::ApiError;
 use crate::idempotency::IdempotencyError;
@@ -173,7 +174,20 @@ fn stored_order_no(text: &str) -> Result<OrderNo, OrderError> {
 
 /// Where an order's sealed address stands.
 pub(super) fn address_place(order_no: &str) -> Place<'_> {
-    Place { table: "orders", row: order_no, column: "delivery_address" }
+    Place { table: TABLE, row: order_no, column: ADDRESS }
+}
+
+const TABLE: &str = "orders";
+const ADDRESS: &str = "delivery_address";
+
+/// Seals the delivery addresses anew that another key than the first has sealed.
+///
+/// # Errors
+/// When MySQL is away; what was done until then stays.
+pub async fn reseal(pool: &MySqlPool, seal: &Seal) -> Result<Resealed, sqlx::Error> {
+    let rows = async |after, most| store::sealed_addresses(pool, after, most).await;
+    let replace = async |old: &SealedRow, renewed: &str| store::reseal_address(pool, old, renewed).await;
+    reseal::run(seal, (TABLE, ADDRESS), rows, replace).await
 }
 
 /// What a payment needs to know of an order.

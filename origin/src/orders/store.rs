@@ -14,6 +14,7 @@ use super::draft::Draft;
 use super::model::{Status, line_amount};
 use crate::catalog::offers::Offer;
 use crate::db::push_list;
+use crate::db::reseal::SealedRow;
 use crate::db::script::{Ran, RowId, Said, Script, Sql};
 
 /// `delivery_address`: the JSON column holds a sealed value.
@@ -367,4 +368,34 @@ pub async fn overdue(
     .bind(most)
     .fetch_all(pool)
     .await
+}
+
+/// Sealed delivery addresses of orders with a higher id, by their ids.
+pub async fn sealed_addresses(
+    pool: &MySqlPool,
+    after: i64,
+    most: u32,
+) -> Result<Vec<SealedRow>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT id, order_no AS name, JSON_UNQUOTE(JSON_EXTRACT(delivery_address, '$.sealed')) AS sealed FROM orders \
+         WHERE id > ? ORDER BY id LIMIT ?",
+    )
+    .bind(after)
+    .bind(most)
+    .fetch_all(pool)
+    .await
+}
+
+/// Writes the same address sealed anew; false when another one stands there.
+pub async fn reseal_address(pool: &MySqlPool, old: &SealedRow, renewed: &str) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE orders SET delivery_address = JSON_SET(delivery_address, '$.sealed', ?) \
+         WHERE id = ? AND JSON_UNQUOTE(JSON_EXTRACT(delivery_address, '$.sealed')) = ?",
+    )
+    .bind(renewed)
+    .bind(old.id)
+    .bind(&old.sealed)
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() == 1)
 }

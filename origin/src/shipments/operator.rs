@@ -10,6 +10,7 @@ use super::model::Way;
 use super::service::{self, Shipped};
 use crate::app::App;
 use crate::clock::shanghai_rfc3339;
+use crate::db::reseal;
 use crate::orders;
 
 /// Orders listed at once.
@@ -34,6 +35,8 @@ pub enum OrderCommand {
         #[arg(long, group = "which")]
         not_uploaded: bool,
     },
+    /// Seals delivery addresses and couriers anew that an older data key has sealed: see `user reseal`.
+    Reseal,
 }
 
 /// How an order goes out.
@@ -79,6 +82,13 @@ pub async fn run(app: &App, command: &OrderCommand) -> anyhow::Result<String> {
         OrderCommand::Ship { order_no, by } => ship(app, order_no, by).await,
         OrderCommand::List { to_ship: true, .. } => to_ship(app).await,
         OrderCommand::List { .. } => not_uploaded(app).await,
+        OrderCommand::Reseal => {
+            let (pool, seal) = (app.db.pool(), &app.seal);
+            reseal::told(&[
+                ("delivery addresses", orders::service::reseal(pool, seal).await?),
+                ("couriers", service::reseal(pool, seal).await?),
+            ])
+        }
     }
 }
 

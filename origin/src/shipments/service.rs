@@ -2,13 +2,14 @@
 
 use farmgate_shared::api::shipments::{Shipment, ShipmentKind, Tracking};
 use farmgate_shared::ids::{OrderId, UserId};
-use sqlx::MySqlConnection;
+use sqlx::{MySqlConnection, MySqlPool};
 use time::OffsetDateTime;
 
 use super::model::{self, Courier, Way};
 use super::store::{self, NewShipment, ShipmentRow, Waiting};
 use crate::app::App;
 use crate::clock::shanghai_rfc3339;
+use crate::db::reseal::{self, Resealed, SealedRow};
 use crate::db::seal::{Place, Seal, SealError};
 use crate::db::{Retryable, TransactionError};
 use crate::error::ApiError;
@@ -135,7 +136,20 @@ async fn insert(
 
 /// Where a courier's name and phone stand.
 fn courier_place(row: &str) -> Place<'_> {
-    Place { table: "shipments", row, column: "courier_sealed" }
+    Place { table: TABLE, row, column: COURIER }
+}
+
+const TABLE: &str = "shipments";
+const COURIER: &str = "courier_sealed";
+
+/// Seals the couriers anew that another key than the first has sealed.
+///
+/// # Errors
+/// When MySQL is away; what was done until then stays.
+pub async fn reseal(pool: &MySqlPool, seal: &Seal) -> Result<Resealed, sqlx::Error> {
+    let rows = async |after, most| store::sealed_couriers(pool, after, most).await;
+    let replace = async |old: &SealedRow, renewed: &str| store::reseal_courier(pool, old, renewed).await;
+    reseal::run(seal, (TABLE, COURIER), rows, replace).await
 }
 
 fn row_name(order: OrderId, round: i8) -> String {

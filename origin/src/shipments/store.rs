@@ -4,6 +4,8 @@ use farmgate_shared::ids::OrderId;
 use sqlx::{FromRow, MySqlConnection, MySqlExecutor, MySqlPool};
 use time::OffsetDateTime;
 
+use crate::db::reseal::SealedRow;
+
 #[derive(Debug, FromRow)]
 pub struct ShipmentRow {
     pub round: i8,
@@ -92,4 +94,27 @@ pub async fn to_upload(pool: &MySqlPool, most: u32) -> Result<Vec<Waiting>, sqlx
     .bind(most)
     .fetch_all(pool)
     .await
+}
+
+/// Sealed couriers of shipments with a higher id, by their ids.
+pub async fn sealed_couriers(pool: &MySqlPool, after: i64, most: u32) -> Result<Vec<SealedRow>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT id, CONCAT(order_id, ':', round) AS name, courier_sealed AS sealed FROM shipments \
+         WHERE id > ? AND courier_sealed IS NOT NULL ORDER BY id LIMIT ?",
+    )
+    .bind(after)
+    .bind(most)
+    .fetch_all(pool)
+    .await
+}
+
+/// Writes the same courier sealed anew; false when another one stands there.
+pub async fn reseal_courier(pool: &MySqlPool, old: &SealedRow, renewed: &str) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query("UPDATE shipments SET courier_sealed = ? WHERE id = ? AND courier_sealed = ?")
+        .bind(renewed)
+        .bind(old.id)
+        .bind(&old.sealed)
+        .execute(pool)
+        .await?;
+    Ok(done.rows_affected() == 1)
 }

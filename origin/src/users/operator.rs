@@ -10,9 +10,11 @@ use sqlx::MySqlPool;
 
 use super::store::{self, UserRow};
 use super::{phone, service};
+use crate::addresses;
 use crate::clock::shanghai_rfc3339;
 use crate::config::CryptoConfig;
 use crate::db::index::BlindIndex;
+use crate::db::reseal;
 use crate::db::seal::Seal;
 use crate::wechat::phone::PhoneNumber;
 
@@ -42,6 +44,9 @@ pub enum UserCommand {
         #[arg(long)]
         reveal: bool,
     },
+    /// Seals telephone numbers and addresses anew that an older data key has sealed: once this and `order reseal` say that
+    /// nothing is left, the older key can be dropped. May be cut off and given again.
+    Reseal,
 }
 
 /// Does what was asked, and returns what to print. Nothing is done when one of the accounts is not there.
@@ -77,6 +82,13 @@ pub async fn run(pool: &MySqlPool, crypto: &CryptoConfig, command: &UserCommand)
             for row in rows {
                 show(&mut text, &row, seal.as_ref())?;
             }
+        }
+        UserCommand::Reseal => {
+            let seal = Seal::new(crypto.data_keys.expose_secret())?;
+            return reseal::told(&[
+                ("telephone numbers", phone::reseal(pool, &seal).await?),
+                ("addresses", addresses::service::reseal(pool, &seal).await?),
+            ]);
         }
     }
     Ok(text)

@@ -6,11 +6,13 @@
 use farmgate_shared::api::users::UserRecord;
 use farmgate_shared::ids::UserId;
 use farmgate_shared::problem::Problem;
+use sqlx::MySqlPool;
 
 use super::{profile, store};
 use crate::app::App;
 use crate::config::Switch;
 use crate::db::index::BlindIndex;
+use crate::db::reseal::{self, Resealed, SealedRow};
 use crate::db::seal::{Place, Seal, SealError};
 use crate::error::{A_MINUTE_US, ApiError};
 use crate::wechat::mini::{MiniError, Retry};
@@ -90,8 +92,21 @@ pub fn open(seal: &Seal, user: UserId, sealed: &[u8]) -> Result<String, SealErro
     seal.open(place(&user.to_string()), sealed)
 }
 
+/// Seals the numbers anew that another key than the first has sealed.
+///
+/// # Errors
+/// When MySQL is away; what was done until then stays.
+pub async fn reseal(pool: &MySqlPool, seal: &Seal) -> Result<Resealed, sqlx::Error> {
+    let rows = async |after, most| store::sealed_phones(pool, after, most).await;
+    let replace = async |old: &SealedRow, renewed: &str| store::reseal_phone(pool, old, renewed).await;
+    reseal::run(seal, (TABLE, COLUMN), rows, replace).await
+}
+
+const TABLE: &str = "users";
+const COLUMN: &str = "phone";
+
 fn place(row: &str) -> Place<'_> {
-    Place { table: "users", row, column: "phone" }
+    Place { table: TABLE, row, column: COLUMN }
 }
 
 #[cfg(test)]

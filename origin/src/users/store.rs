@@ -6,6 +6,7 @@ use time::{Date, OffsetDateTime};
 
 use super::profile::{Edit, Profile};
 use crate::db::push_list;
+use crate::db::reseal::SealedRow;
 
 /// `users.status` of an account that may log in.
 pub const ACTIVE: i8 = 1;
@@ -141,6 +142,29 @@ pub async fn set_phone(
         .execute(pool)
         .await?;
     Ok(())
+}
+
+/// Sealed numbers of accounts with a higher id, by their ids.
+pub async fn sealed_phones(pool: &MySqlPool, after: i64, most: u32) -> Result<Vec<SealedRow>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT id, CAST(id AS CHAR) AS name, CAST(phone_sealed AS CHAR) AS sealed FROM users \
+         WHERE id > ? AND phone_sealed IS NOT NULL ORDER BY id LIMIT ?",
+    )
+    .bind(after)
+    .bind(most)
+    .fetch_all(pool)
+    .await
+}
+
+/// Writes the same number sealed anew; false when another one was bound meanwhile.
+pub async fn reseal_phone(pool: &MySqlPool, old: &SealedRow, renewed: &str) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query("UPDATE users SET phone_sealed = ? WHERE id = ? AND phone_sealed = ?")
+        .bind(renewed.as_bytes())
+        .bind(old.id)
+        .bind(old.sealed.as_bytes())
+        .execute(pool)
+        .await?;
+    Ok(done.rows_affected() == 1)
 }
 
 /// Ends the sessions of this token version, if it is still the account's.
