@@ -212,4 +212,29 @@ async fn the_packing_list_has_what_is_paid_and_has_not_gone_out() {
     assert!(said.contains(number(&second)) && !said.contains(number(&first)), "{said}");
     let (is_listed, _) = shop.command(&["order", "list"]).await;
     assert!(!is_listed, "which ones?");
+    // A refunded order has no money that WeChat could keep.
+    shop.script(&format!("UPDATE orders SET status = 6 WHERE id = {}", second["order_id"])).await;
+    let (_, said) = shop.command(&["order", "list", "--not-uploaded"]).await;
+    assert_eq!(said, "WeChat knows of all shipments\n");
+    shop.script(&format!("UPDATE orders SET status = 2 WHERE id = {}", second["order_id"])).await;
+}
+
+#[tokio::test]
+async fn a_parcel_that_came_back_is_found_by_its_number() {
+    let shop = Shop::start().await;
+    let shopper = shop.shopper("小王").await;
+    let (first, other) = (bought(&shop, &shopper).await, bought(&shop, &shopper).await);
+    shop.ship(&first, &BY_SF).await;
+    shop.ship(&other, &["--express", "ZTO", "--tracking", "78001"]).await;
+    // Put right: it is found by either number.
+    shop.ship(&first, &["--express", "SF", "--tracking", "SF0000000001"]).await;
+    for written in ["SF1234567890", "SF 0000 0000 01"] {
+        let (is_listed, said) = shop.command(&["order", "list", "--tracking", written]).await;
+        assert!(is_listed && said.contains(number(&first)) && said.contains("待收货"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    let (_, said) = shop.command(&["order", "list", "--tracking", "78002"]).await;
+    assert_eq!(said, "nothing went out under 78002\n");
+    let (is_listed, said) = shop.command(&["order", "list", "--tracking", "12_34"]).await;
+    assert!(!is_listed && said.contains("a parcel's number"), "{said}");
 }

@@ -1,5 +1,7 @@
 //! An order goes out to its shopper. [`crate::shipments`] knows how; here are the order's own state, its time and its event.
 
+use std::collections::HashMap;
+
 use farmgate_shared::api::orders::Order;
 use farmgate_shared::ids::{OrderId, OrderNo, UserId};
 use sqlx::{MySqlConnection, MySqlPool};
@@ -56,6 +58,30 @@ pub async fn mark_reshipped(connection: &mut MySqlConnection, order: OrderId) ->
 /// When MySQL is away.
 pub async fn find(pool: &MySqlPool, order_no: &OrderNo) -> Result<Option<OrderId>, sqlx::Error> {
     store::id_of(pool, order_no).await
+}
+
+/// What the shop calls an order, and where it stands.
+#[derive(Clone, Debug)]
+pub struct Named {
+    pub order_no: String,
+    pub status: Status,
+}
+
+/// The names of some orders, whoever's they are, by their ids: for the shop itself.
+///
+/// # Errors
+/// When MySQL is away, or an order has an unknown state.
+pub async fn named(pool: &MySqlPool, orders: &[OrderId]) -> Result<HashMap<OrderId, Named>, OrderError> {
+    if orders.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = store::names(pool, orders).await?;
+    rows.into_iter()
+        .map(|(id, order_no, number)| {
+            let status = Status::from_number(number).ok_or(OrderError::UnknownStatus(number))?;
+            Ok((OrderId(id), Named { order_no, status }))
+        })
+        .collect()
 }
 
 /// An order and whose it is: for the shop itself, which may see all of them.

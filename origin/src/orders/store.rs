@@ -370,6 +370,13 @@ pub async fn overdue(
     .await
 }
 
+/// Id, number and status of some orders.
+pub async fn names(pool: &MySqlPool, orders: &[OrderId]) -> Result<Vec<(i64, String, i8)>, sqlx::Error> {
+    let mut query = QueryBuilder::new("SELECT id, order_no, status FROM orders WHERE id IN ");
+    push_list(&mut query, orders.iter().map(|order| order.0));
+    query.build_query_as().fetch_all(pool).await
+}
+
 /// Sealed delivery addresses of orders with a higher id, by their ids.
 pub async fn sealed_addresses(
     pool: &MySqlPool,

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use clap::{ArgGroup, Subcommand};
-use farmgate_shared::ids::OrderNo;
+use farmgate_shared::ids::{OrderId, OrderNo};
 use sqlx::MySqlPool;
 
 use super::store;
 use crate::clock::{Clock, SystemClock, shanghai_rfc3339};
-use crate::timeline;
+use crate::{orders, timeline};
 
 /// Dead letters listed at once.
 const MOST_LISTED: u32 = 1000;
@@ -71,14 +71,17 @@ async fn dead(pool: &MySqlPool) -> anyhow::Result<String> {
     if letters.is_empty() {
         return Ok("no dead letters\n".to_owned());
     }
+    let ids: Vec<OrderId> = letters.iter().map(|letter| OrderId(letter.order_id)).collect();
+    let orders = orders::shipping::named(pool, &ids).await?;
     let mut text = String::new();
     for letter in letters {
+        let order = orders.get(&OrderId(letter.order_id));
         writeln!(
             text,
             "{}  {}  order {}  at {}  {} attempts, dead since {}\n    {}",
             letter.event_id,
             letter.kind,
-            letter.order_no.as_deref().unwrap_or("unknown"),
+            order.map_or("unknown", |order| order.order_no.as_str()),
             letter.consumer,
             letter.attempts,
             shanghai_rfc3339(letter.died_at),

@@ -372,7 +372,7 @@ pub async fn totals(pool: &MySqlPool) -> Result<Totals, sqlx::Error> {
 pub struct DeadLetter {
     pub event_id: i64,
     pub kind: String,
-    pub order_no: Option<String>,
+    pub order_id: i64,
     pub consumer: String,
     pub attempts: i64,
     pub died_at: OffsetDateTime,
@@ -382,9 +382,8 @@ pub struct DeadLetter {
 /// The dead letters, the longest dead first.
 pub async fn dead_letters(pool: &MySqlPool, most: u32) -> Result<Vec<DeadLetter>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT d.event_id, e.kind, o.order_no, d.consumer, CAST(d.attempts AS SIGNED) AS attempts, d.died_at, \
-         d.last_error FROM outbox_deliveries d JOIN outbox e ON e.id = d.event_id \
-         LEFT JOIN orders o ON o.id = e.order_id WHERE d.died_at IS NOT NULL \
+        "SELECT d.event_id, e.kind, e.order_id, d.consumer, CAST(d.attempts AS SIGNED) AS attempts, d.died_at, \
+         d.last_error FROM outbox_deliveries d JOIN outbox e ON e.id = d.event_id WHERE d.died_at IS NOT NULL \
          ORDER BY d.died_at, d.event_id, d.consumer LIMIT ?",
     )
     .bind(most)

@@ -44,7 +44,7 @@ const PHONE_LENGTH: std::ops::RangeInclusive<usize> = 5..=20;
 const SHUNFENG: &str = "SF";
 
 impl Way {
-    /// With an express company. Spaces that come with a copied number are passed over.
+    /// With an express company.
     ///
     /// # Errors
     /// [`WayError`].
@@ -54,13 +54,7 @@ impl Way {
         if !COMPANY_LENGTH.contains(&company.len()) || !company.bytes().all(is_code) {
             return Err(WayError::Company);
         }
-        let tracking_no: String =
-            tracking_no.chars().filter(|character| !character.is_whitespace()).collect();
-        let is_number = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        if !NUMBER_LENGTH.contains(&tracking_no.len()) || !tracking_no.bytes().all(is_number) {
-            return Err(WayError::TrackingNo);
-        }
-        Ok(Way::Express { company, tracking_no })
+        Ok(Way::Express { company, tracking_no: parcel_number(tracking_no)? })
     }
 
     /// By a courier within the city.
@@ -91,6 +85,20 @@ impl Way {
     /// Whether WeChat wants a phone number beside the parcel's.
     pub fn needs_contact(&self) -> bool {
         matches!(self, Way::Express { company, .. } if company == SHUNFENG)
+    }
+}
+
+/// A parcel's number as it is kept: without the spaces that come with a copied one.
+///
+/// # Errors
+/// [`WayError::TrackingNo`].
+pub fn parcel_number(text: &str) -> Result<String, WayError> {
+    let number: String = text.chars().filter(|character| !character.is_whitespace()).collect();
+    let is_number = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if NUMBER_LENGTH.contains(&number.len()) && number.bytes().all(is_number) {
+        Ok(number)
+    } else {
+        Err(WayError::TrackingNo)
     }
 }
 

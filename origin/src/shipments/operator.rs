@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{ArgGroup, Args, Subcommand};
 use farmgate_shared::ids::OrderNo;
 
-use super::model::Way;
+use super::model::{self, Way};
 use super::service::{self, Shipped};
 use crate::app::App;
 use crate::clock::shanghai_rfc3339;
@@ -34,6 +34,9 @@ pub enum OrderCommand {
         /// Those that have gone out and of which WeChat does not know yet: it keeps their money.
         #[arg(long, group = "which")]
         not_uploaded: bool,
+        /// Those that went out under this parcel's number: a parcel came back, and whose is it?
+        #[arg(long, group = "which", value_name = "NUMBER")]
+        tracking: Option<String>,
     },
     /// Seals delivery addresses and couriers anew that an older data key has sealed: see `user reseal`.
     Reseal,
@@ -81,6 +84,7 @@ pub async fn run(app: &App, command: &OrderCommand) -> anyhow::Result<String> {
     match command {
         OrderCommand::Ship { order_no, by } => ship(app, order_no, by).await,
         OrderCommand::List { to_ship: true, .. } => to_ship(app).await,
+        OrderCommand::List { tracking: Some(number), .. } => of_parcel(app, number).await,
         OrderCommand::List { .. } => not_uploaded(app).await,
         OrderCommand::Reseal => {
             let (pool, seal) = (app.db.pool(), &app.seal);
@@ -124,6 +128,20 @@ async fn to_ship(app: &App) -> anyhow::Result<String> {
         if !order.remark.is_empty() {
             writeln!(text, "    “{}”", order.remark.escape_debug())?;
         }
+    }
+    Ok(text)
+}
+
+async fn of_parcel(app: &App, number: &str) -> anyhow::Result<String> {
+    let number = model::parcel_number(number)?;
+    let found = service::of_parcel(app, &number, MOST_LISTED).await?;
+    if found.is_empty() {
+        return Ok(format!("nothing went out under {number}\n"));
+    }
+    let mut text = String::new();
+    for shipment in found {
+        let (status, at) = (shipment.status.text(), shanghai_rfc3339(shipment.shipped_at));
+        writeln!(text, "{}  {status}  shipped {at}", shipment.order_no)?;
     }
     Ok(text)
 }

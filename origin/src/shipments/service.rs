@@ -6,7 +6,7 @@ use sqlx::{MySqlConnection, MySqlPool};
 use time::OffsetDateTime;
 
 use super::model::{self, Courier, Way};
-use super::store::{self, NewShipment, ShipmentRow, Waiting};
+use super::store::{self, FoundRow, NewShipment, ShipmentRow};
 use crate::app::App;
 use crate::clock::shanghai_rfc3339;
 use crate::db::reseal::{self, Resealed, SealedRow};
@@ -16,6 +16,7 @@ use crate::error::ApiError;
 use crate::orders;
 use crate::orders::model::Status;
 use crate::orders::service::OrderError;
+use crate::orders::shipping::Named;
 
 /// WeChat takes one change of a shipment.
 const LAST_ROUND: i8 = 2;
@@ -195,12 +196,51 @@ pub async fn sent(app: &App, order: OrderId) -> Result<Option<Sent>, ShipError> 
     }))
 }
 
-/// Shipments of which WeChat has not been told yet, the longest shipped first.
+/// A shipment and its order, as an operator finds it.
+#[derive(Debug)]
+pub struct Found {
+    pub order_no: String,
+    pub status: Status,
+    pub shipped_at: OffsetDateTime,
+}
+
+/// Shipments of which WeChat has not been told yet, the longest shipped first, at most so many. Those of refunded orders,
+/// which have no money left to unfreeze, are passed over.
 ///
 /// # Errors
 /// When MySQL is away.
-pub async fn to_upload(app: &App, most: u32) -> Result<Vec<Waiting>, ShipError> {
-    Ok(store::to_upload(app.db.pool(), most).await?)
+pub async fn to_upload(app: &App, most: u32) -> Result<Vec<Found>, ShipError> {
+    let (wanted, mut found, mut after) = (usize::try_from(most).unwrap_or(usize::MAX), Vec::new(), 0);
+    loop {
+        let rows = store::to_upload(app.db.pool(), after, most).await?;
+        let Some(last) = rows.last() else { return Ok(found) };
+        after = last.id;
+        let more = with_orders(app, rows).await?;
+        found.extend(more.into_iter().filter(|found| found.status != Status::Refunded));
+        if found.len() >= wanted {
+            found.truncate(wanted);
+            return Ok(found);
+        }
+    }
+}
+
+/// Shipments under a parcel's number, the earliest first, at most so many: the same number may come again after a year.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn of_parcel(app: &App, tracking_no: &str, most: u32) -> Result<Vec<Found>, ShipError> {
+    let rows = store::by_number(app.db.pool(), tracking_no, most).await?;
+    with_orders(app, rows).await
+}
+
+async fn with_orders(app: &App, rows: Vec<FoundRow>) -> Result<Vec<Found>, ShipError> {
+    let ids: Vec<OrderId> = rows.iter().map(|row| OrderId(row.order_id)).collect();
+    let names = orders::shipping::named(app.db.pool(), &ids).await?;
+    let found = rows.into_iter().filter_map(|row| {
+        let Named { order_no, status } = names.get(&OrderId(row.order_id))?.clone();
+        Some(Found { order_no, status, shipped_at: row.shipped_at })
+    });
+    Ok(found.collect())
 }
 
 /// Where the shopper's order is.

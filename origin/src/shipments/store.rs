@@ -78,22 +78,32 @@ pub async fn set_uploaded(
     Ok(())
 }
 
-/// A shipment that WeChat does not have yet.
+/// A shipment as an operator finds it.
 #[derive(Debug, FromRow)]
-pub struct Waiting {
-    pub order_no: String,
+pub struct FoundRow {
+    pub id: i64,
+    pub order_id: i64,
     pub shipped_at: OffsetDateTime,
 }
 
-/// Shipments that WeChat does not have yet, the longest shipped first.
-pub async fn to_upload(pool: &MySqlPool, most: u32) -> Result<Vec<Waiting>, sqlx::Error> {
+/// Shipments with a higher id that WeChat does not have yet, the longest shipped first.
+pub async fn to_upload(pool: &MySqlPool, after: i64, most: u32) -> Result<Vec<FoundRow>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT o.order_no, s.shipped_at FROM shipments s JOIN orders o ON o.id = s.order_id \
-         WHERE s.uploaded_at IS NULL AND o.status <> 6 ORDER BY s.id LIMIT ?",
+        "SELECT id, order_id, shipped_at FROM shipments WHERE uploaded_at IS NULL AND id > ? ORDER BY id LIMIT ?",
     )
+    .bind(after)
     .bind(most)
     .fetch_all(pool)
     .await
+}
+
+/// Shipments under a parcel's number, the earliest first.
+pub async fn by_number(pool: &MySqlPool, tracking_no: &str, most: u32) -> Result<Vec<FoundRow>, sqlx::Error> {
+    sqlx::query_as("SELECT id, order_id, shipped_at FROM shipments WHERE tracking_no = ? ORDER BY id LIMIT ?")
+        .bind(tracking_no)
+        .bind(most)
+        .fetch_all(pool)
+        .await
 }
 
 /// Sealed couriers of shipments with a higher id, by their ids.
