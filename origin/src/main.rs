@@ -53,6 +53,7 @@ use crate::bills::operator::BillsCommand;
 use crate::clock::SystemClock;
 use crate::config::{Config, LogConfig, LogFormat};
 use crate::db::Db;
+use crate::messages::operator::MessagesCommand;
 use crate::outbox::operator::OutboxCommand;
 use crate::payments::operator::PaymentsCommand;
 use crate::refunds::operator::RefundCommand;
@@ -99,6 +100,11 @@ enum Command {
     Bills {
         #[command(subcommand)]
         command: BillsCommand,
+    },
+    /// Shows what shoppers were told by subscribe message.
+    Messages {
+        #[command(subcommand)]
+        command: MessagesCommand,
     },
     /// Ships an order, or lists those that are to be shipped.
     Order {
@@ -187,6 +193,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Reconcile { bill: Some(day), .. } => reconcile_bill(config, day).await,
             Command::Reconcile { repair, bill: None } => reconcile(config, repair).await,
             Command::Bills { command } => show_bills(&config, &command).await,
+            Command::Messages { command } => show_messages(&config, &command).await,
             Command::Order { command } => see_to_orders(config, &command).await,
             Command::Outbox { command } => show_outbox(&config, &command).await,
             Command::Payments { command } => ask_about_payments(config, command).await,
@@ -255,6 +262,14 @@ async fn see_to_orders(config: Config, command: &OrderCommand) -> anyhow::Result
 async fn show_bills(config: &Config, command: &BillsCommand) -> anyhow::Result<()> {
     let db = database(config)?;
     let text = bills::operator::run(db.pool(), command).await?;
+    print!("{text}");
+    db.close().await;
+    Ok(())
+}
+
+async fn show_messages(config: &Config, command: &MessagesCommand) -> anyhow::Result<()> {
+    let db = database(config)?;
+    let text = messages::operator::run(db.pool(), command).await?;
     print!("{text}");
     db.close().await;
     Ok(())

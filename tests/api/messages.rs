@@ -163,6 +163,41 @@ async fn a_shopper_who_did_not_agree_is_left_in_peace() {
 }
 
 #[tokio::test]
+async fn a_shopkeeper_sees_whom_the_messages_reach_and_old_ones_are_forgotten() {
+    let shop = talkative().start().await;
+    knows_the_templates(&shop).await;
+    let (_, said) = shop.command(&["messages", "summary"]).await;
+    assert_eq!(said, "nobody was told of anything in 30 days\n");
+    shop.wechat.subscribe("小王", "PAID-1", 1).await;
+    let order = buy(&shop, "小王").await;
+    let other = buy(&shop, "小李").await;
+    all_is_delivered(&shop).await;
+    shop.ship(&order, &["--pick-up"]).await;
+    all_is_delivered(&shop).await;
+    let (_, said) = shop.command(&["messages", "summary", "--days", "7"]).await;
+    let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
+    let not = |occasion| vec![occasion, "1", "not", "agreed", "to"];
+    assert_eq!(lines, [vec!["paid", "1", "sent"], not("paid"), not("shipped")], "{said}");
+    let show = async |number: &str| shop.command(&["messages", "show", number]).await;
+    let (_, said) = show(order["order_no"].as_str().unwrap()).await;
+    let told: Vec<&str> = said.lines().map(|line| line.split_once("  ").unwrap().1).collect();
+    assert_eq!(told, ["paid      sent", "shipped   not agreed to"]);
+    assert!(!show("2020010100000000000000").await.0);
+
+    shop.script(&format!(
+        "UPDATE shopper_messages SET told_at = told_at - INTERVAL 91 DAY WHERE order_id = {}",
+        order["order_id"]
+    ))
+    .await;
+    eventually(LONG, "what is old is forgotten", async || {
+        (shop.count("SELECT COUNT(*) FROM shopper_messages").await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(show(order["order_no"].as_str().unwrap()).await.1, "nothing was told of it\n");
+    assert!(show(other["order_no"].as_str().unwrap()).await.1.contains("not agreed to"));
+}
+
+#[tokio::test]
 async fn a_lost_reply_and_a_busy_wechat_end_in_one_message() {
     let shop = talkative().start().await;
     knows_the_templates(&shop).await;

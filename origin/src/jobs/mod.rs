@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::app::App;
-use crate::{idempotency, outbox, stock};
+use crate::{idempotency, messages, outbox, stock};
 
 /// Runs rounds until `stop` resolves. A job that fails says so and is tried in the next round.
 pub async fn run(app: Arc<App>, stop: impl Future<Output = ()>) {
@@ -69,6 +69,9 @@ async fn round(app: &Arc<App>, sweeper: &mut sweep_gate::Sweeper) {
     }
     if let Err(error) = outbox::service::forget_old(app.db.pool(), app.clock.now()).await {
         tracing::warn!(%error, "old events could not be forgotten");
+    }
+    if let Err(error) = messages::forget_old(app.db.pool(), app.clock.now()).await {
+        tracing::warn!(%error, "old messages could not be forgotten");
     }
     if let Err(error) = idempotency::forget_old(app.db.pool(), app.clock.now()).await {
         tracing::warn!(%error, "old idempotency keys could not be forgotten");

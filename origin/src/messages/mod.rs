@@ -3,7 +3,9 @@
 //! the mini-program, which templates it may ask for.
 
 pub mod model;
+pub mod operator;
 mod routes;
+mod service;
 mod store;
 mod telling;
 
@@ -14,6 +16,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 
+pub use service::forget_old;
 pub use telling::CONSUMER;
 
 pub fn router() -> OpenApiRouter<Arc<App>> {

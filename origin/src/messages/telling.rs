@@ -7,6 +7,7 @@ use futures_core::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::model::{Facts, Occasion};
+use super::service::Told;
 use super::store;
 use crate::app::App;
 use crate::orders;
@@ -70,15 +71,15 @@ fn tell<'a>(app: &'a App, event: &'a Event) -> BoxFuture<'a, Result<Done, CallFa
             data: template.data(&facts(app, event, occasion, &order).await?),
         };
         let outcome = match app.mini.post::<Sent>(PATH, &message).await {
-            Ok(Sent {}) => store::SENT,
-            Err(error) if error.errcode() == Some(NOT_SUBSCRIBED) => store::NOT_AGREED,
+            Ok(Sent {}) => Told::Sent,
+            Err(error) if error.errcode() == Some(NOT_SUBSCRIBED) => Told::NotAgreed,
             Err(error) => return Err(error.into()),
         };
         let (event, order, now) = (event.id, event.order, app.clock.now());
         Ok(Done::and(move |connection| {
-            Box::pin(
-                async move { store::insert(connection, event, order, occasion.name(), outcome, now).await },
-            )
+            Box::pin(async move {
+                store::insert(connection, event, order, occasion.name(), outcome.number(), now).await
+            })
         }))
     })
 }
