@@ -11,13 +11,11 @@ use super::service::Told;
 use super::store;
 use crate::app::App;
 use crate::orders;
-use crate::orders::service::OrderError;
 use crate::outbox::model::{Call, CallFailure, Consumer, Done, Effect, Event, EventKind};
 use crate::payments::receipt;
 use crate::refunds;
 use crate::shipments;
 use crate::shipments::model::{Way, company_name};
-use crate::shipments::service::ShipError;
 
 const PATH: &str = "/cgi-bin/message/subscribe/send";
 /// "user refuse to accept the msg": not subscribed, or no longer.
@@ -58,7 +56,7 @@ fn tell<'a>(app: &'a App, event: &'a Event) -> BoxFuture<'a, Result<Done, CallFa
     Box::pin(async move {
         let Some(occasion) = occasion_of(event.kind) else { return Ok(Done::Nothing) };
         let Some(template) = app.messages.template(occasion) else { return Ok(Done::Nothing) };
-        let (_, order) = orders::shipping::of_shop(app, event.order).await.map_err(of_order)?;
+        let (_, order) = orders::shipping::of_shop(app, event.order).await?;
         let Some(receipt) = receipt::of_order(app.db.pool(), &order.order_no).await? else {
             return Err(CallFailure::Permanent(format!("order {} has no payment", order.order_no)));
         };
@@ -132,10 +130,7 @@ async fn went_back(app: &App, event: &Event) -> Result<Fen, CallFailure> {
 
 /// Who brings it, and under which number.
 async fn sent_by(app: &App, event: &Event) -> Result<(String, String), CallFailure> {
-    let sent = shipments::service::sent(app, event.order).await.map_err(|error| match error {
-        ShipError::Order(error) => of_order(error),
-        error => CallFailure::Permanent(error.to_string()),
-    })?;
+    let sent = shipments::service::sent(app, event.order).await?;
     Ok(match sent.map(|sent| sent.way) {
         Some(Way::Express { company, tracking_no }) => {
             (company_name(&company).map_or(company, str::to_owned), tracking_no)
@@ -143,11 +138,4 @@ async fn sent_by(app: &App, event: &Event) -> Result<(String, String), CallFailu
         Some(way @ (Way::City(_) | Way::PickUp)) => (way.kind().text().to_owned(), String::new()),
         None => (String::new(), String::new()),
     })
-}
-
-fn of_order(error: OrderError) -> CallFailure {
-    match error {
-        OrderError::Database(error) => CallFailure::Database(error),
-        error => CallFailure::Permanent(error.to_string()),
-    }
 }

@@ -26,7 +26,7 @@ use crate::db::seal::{Place, Seal, SealError};
 use crate::db::{Retryable, TransactionError};
 use crate::error::ApiError;
 use crate::idempotency::IdempotencyError;
-use crate::outbox::model::{EventKind, NewEvent};
+use crate::outbox::model::{CallFailure, EventKind, NewEvent};
 use crate::payments::closing::{Closing, ClosingError};
 use crate::stock::service::StockError;
 use crate::stock::{self, Line};
@@ -70,6 +70,16 @@ impl Retryable for OrderError {
             OrderError::Coupon(error) => error.database(),
             OrderError::Shared(error) => error.database(),
             _ => None,
+        }
+    }
+}
+
+/// For calls of the outbox that read an order: only a database may be another time what it was now.
+impl From<OrderError> for CallFailure {
+    fn from(error: OrderError) -> CallFailure {
+        match error {
+            OrderError::Database(error) => CallFailure::Database(error),
+            error => CallFailure::Permanent(error.to_string()),
         }
     }
 }

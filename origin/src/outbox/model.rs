@@ -11,7 +11,6 @@ use time::OffsetDateTime;
 
 use crate::app::App;
 use crate::config::Config;
-use crate::wechat::mini::{MiniError, Retry};
 
 /// What happened to an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,19 +176,6 @@ impl CallFailure {
     /// Nobody is there, and nobody says for how long.
     pub fn away(reason: impl Into<String>) -> CallFailure {
         CallFailure::Away { reason: reason.into(), wait: Duration::ZERO }
-    }
-}
-
-/// What a call of the mini-program's API that failed is to an event; a consumer looks first at the codes that mean something
-/// of its own.
-impl From<MiniError> for CallFailure {
-    fn from(error: MiniError) -> CallFailure {
-        let reason = error.to_string();
-        match error.retry() {
-            Retry::Never => CallFailure::Permanent(reason),
-            Retry::Soon => CallFailure::away(reason),
-            Retry::After(wait) => CallFailure::Away { reason, wait },
-        }
     }
 }
 

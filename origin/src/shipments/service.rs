@@ -17,6 +17,7 @@ use crate::orders;
 use crate::orders::model::Status;
 use crate::orders::service::OrderError;
 use crate::orders::shipping::Named;
+use crate::outbox::model::CallFailure;
 
 /// WeChat takes one change of a shipment.
 const LAST_ROUND: i8 = 2;
@@ -258,6 +259,16 @@ pub async fn tracking(app: &App, user: UserId, id: OrderId) -> Result<Tracking, 
         shipment: sent.map(show),
         completed_at: order.completed_at,
     })
+}
+
+/// For calls of the outbox that read a shipment.
+impl From<ShipError> for CallFailure {
+    fn from(error: ShipError) -> CallFailure {
+        match error {
+            ShipError::Order(error) => error.into(),
+            error => CallFailure::Permanent(error.to_string()),
+        }
+    }
 }
 
 impl From<ShipError> for ApiError {

@@ -10,13 +10,12 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::model::{self, Way};
-use super::service::{self, Sent, ShipError};
+use super::service::{self, Sent};
 use super::store;
 use crate::app::App;
 use crate::clock::SHANGHAI;
 use crate::orders;
 use crate::orders::model::Status;
-use crate::orders::service::OrderError;
 use crate::outbox::model::{Call, CallFailure, Consumer, Done, Effect, Event, EventKind};
 use crate::payments::receipt::{self, Receipt};
 use crate::wechat::mini::MiniError;
@@ -36,11 +35,10 @@ const MOST_OF_GOODS: usize = 120;
 fn upload<'a>(app: &'a App, event: &'a Event) -> BoxFuture<'a, Result<Done, CallFailure>> {
     Box::pin(async move {
         let order_id = event.order;
-        let sent = service::sent(app, order_id).await.map_err(failed)?;
+        let sent = service::sent(app, order_id).await?;
         // A later event of the same order has told of both.
         let Some(sent) = sent.filter(|sent| !sent.is_uploaded) else { return Ok(Done::Nothing) };
-        let (_, order) =
-            orders::shipping::of_shop(app, order_id).await.map_err(|error| failed(error.into()))?;
+        let (_, order) = orders::shipping::of_shop(app, order_id).await?;
         if order.status == Status::Refunded.number() {
             // No money is left to unfreeze.
             return Ok(Done::Nothing);
@@ -54,13 +52,6 @@ fn upload<'a>(app: &'a App, event: &'a Event) -> BoxFuture<'a, Result<Done, Call
             Box::pin(async move { store::set_uploaded(connection, order_id, round, now).await })
         }))
     })
-}
-
-fn failed(error: ShipError) -> CallFailure {
-    match error {
-        ShipError::Order(OrderError::Database(error)) => CallFailure::Database(error),
-        error => CallFailure::Permanent(error.to_string()),
-    }
 }
 
 /// WeChat's answer says nothing beyond its errcode.

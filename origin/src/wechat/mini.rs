@@ -16,6 +16,7 @@ use super::{http_client, without_values};
 use crate::clock::Clock;
 use crate::config::WechatConfig;
 use crate::db::seal::Seal;
+use crate::outbox::model::CallFailure;
 use crate::redis::Redis;
 
 /// Why a call brought nothing. Nothing of it is secret: it holds no URL, and WeChat's texts name no token.
@@ -82,6 +83,19 @@ impl MiniError {
     fn unreachable(error: reqwest::Error) -> MiniError {
         // The URL holds the token.
         MiniError::Unreachable(format!("{:#}", anyhow::Error::new(error.without_url())))
+    }
+}
+
+/// What a call that failed is to the event that it was made for; a consumer looks first at the codes that mean something of its
+/// own.
+impl From<MiniError> for CallFailure {
+    fn from(error: MiniError) -> CallFailure {
+        let reason = error.to_string();
+        match error.retry() {
+            Retry::Never => CallFailure::Permanent(reason),
+            Retry::Soon => CallFailure::away(reason),
+            Retry::After(wait) => CallFailure::Away { reason, wait },
+        }
     }
 }
 
