@@ -6,7 +6,7 @@ use clap::{ArgGroup, Subcommand};
 use farmgate_shared::ids::{OrderId, OrderNo};
 use sqlx::MySqlPool;
 
-use super::store;
+use super::service;
 use crate::clock::{Clock, SystemClock, shanghai_rfc3339};
 use crate::{orders, timeline};
 
@@ -43,7 +43,7 @@ pub async fn run(pool: &MySqlPool, command: &OutboxCommand) -> anyhow::Result<St
         OutboxCommand::Dead => dead(pool).await,
         OutboxCommand::Replay { all, events } => {
             let events = (!all).then_some(events.as_slice());
-            let revived = store::revive(pool, events, SystemClock.now()).await?;
+            let revived = service::replay(pool, events, SystemClock.now()).await?;
             Ok(format!("{revived} dead letters put back\n"))
         }
         OutboxCommand::Timeline { order_no } => life(pool, order_no).await,
@@ -51,7 +51,7 @@ pub async fn run(pool: &MySqlPool, command: &OutboxCommand) -> anyhow::Result<St
 }
 
 async fn status(pool: &MySqlPool) -> anyhow::Result<String> {
-    let totals = store::totals(pool).await?;
+    let totals = service::totals(pool).await?;
     let mut text = String::new();
     write!(text, "unpublished   {:>8}", totals.unpublished)?;
     if let Some(seconds) = totals.oldest_seconds {
@@ -67,7 +67,7 @@ async fn status(pool: &MySqlPool) -> anyhow::Result<String> {
 }
 
 async fn dead(pool: &MySqlPool) -> anyhow::Result<String> {
-    let letters = store::dead_letters(pool, MOST_LISTED).await?;
+    let letters = service::dead_letters(pool, MOST_LISTED).await?;
     if letters.is_empty() {
         return Ok("no dead letters\n".to_owned());
     }

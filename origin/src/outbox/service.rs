@@ -6,6 +6,7 @@ use time::{Duration, OffsetDateTime};
 use super::consumers::CONSUMERS;
 use super::model::{EventKind, NewEvent};
 use super::store;
+pub use super::store::{DeadLetter, Totals};
 use crate::db::script::{RowId, Script};
 
 /// Delivered events are kept this long for `reconcile`, whose rule looks at orders that are a day younger.
@@ -51,4 +52,32 @@ fn is_wanted(kind: EventKind) -> bool {
 /// When MySQL is away.
 pub async fn forget_old(pool: &MySqlPool, now: OffsetDateTime) -> Result<u64, sqlx::Error> {
     store::forget(pool, now - KEPT, MOST_FORGOTTEN).await
+}
+
+/// How many events wait, are in delivery, or are dead.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn totals(pool: &MySqlPool) -> Result<Totals, sqlx::Error> {
+    store::totals(pool).await
+}
+
+/// What failed too often, the longest dead first, at most so many.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn dead_letters(pool: &MySqlPool, most: u32) -> Result<Vec<DeadLetter>, sqlx::Error> {
+    store::dead_letters(pool, most).await
+}
+
+/// Gives dead letters all of their attempts anew, those of these events, or all; says how many.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn replay(
+    pool: &MySqlPool,
+    events: Option<&[i64]>,
+    now: OffsetDateTime,
+) -> Result<u64, sqlx::Error> {
+    store::revive(pool, events, now).await
 }

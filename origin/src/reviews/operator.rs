@@ -7,8 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use sqlx::MySqlPool;
 
 use super::model::Status;
-use super::service;
-use super::store::{self, ReviewRow};
+use super::service::{self, ReviewRow};
 use crate::clock::shanghai_rfc3339;
 
 /// Reviews listed at once.
@@ -62,7 +61,7 @@ pub async fn run(pool: &MySqlPool, command: &ReviewCommand) -> anyhow::Result<St
     let mut text = String::new();
     match command {
         ReviewCommand::List { status } => {
-            for row in store::list_by_status(pool, status.status(), MOST_LISTED).await? {
+            for row in service::list(pool, status.status(), MOST_LISTED).await? {
                 show(&mut text, &row)?;
             }
             if text.is_empty() {
@@ -77,7 +76,7 @@ pub async fn run(pool: &MySqlPool, command: &ReviewCommand) -> anyhow::Result<St
 }
 
 async fn find(pool: &MySqlPool, id: i64) -> anyhow::Result<ReviewRow> {
-    store::find(pool, id).await?.with_context(|| format!("there is no review {id}"))
+    service::find(pool, id).await?.with_context(|| format!("there is no review {id}"))
 }
 
 async fn decide(pool: &MySqlPool, ids: &[i64], is_shown: bool, text: &mut String) -> anyhow::Result<()> {

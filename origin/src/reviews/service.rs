@@ -10,7 +10,8 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::model::{Status, author};
-use super::store::{self, ReviewRow};
+use super::store;
+pub use super::store::ReviewRow;
 use crate::app::App;
 use crate::clock::shanghai_rfc3339;
 use crate::db::{Retryable, TransactionError, is_duplicate};
@@ -216,6 +217,22 @@ pub async fn of_product(
         }
     });
     Ok(Page { list: list.collect(), total, page: paging.page, size: paging.size })
+}
+
+/// Reviews that stand so, the oldest first, at most so many: for the shop itself.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn list(pool: &MySqlPool, status: Status, most: u32) -> Result<Vec<ReviewRow>, sqlx::Error> {
+    store::list_by_status(pool, status, most).await
+}
+
+/// One review, whoever's it is: for the shop itself.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn find(pool: &MySqlPool, id: i64) -> Result<Option<ReviewRow>, sqlx::Error> {
+    store::find(pool, id).await
 }
 
 /// A person's word on a review, which stands over WeChat's. False when there is no such review.

@@ -8,8 +8,8 @@ use farmgate_shared::ids::UserId;
 use secrecy::ExposeSecret;
 use sqlx::MySqlPool;
 
-use super::store::{self, UserRow};
-use super::{phone, service};
+use super::phone;
+use super::service::{self, UserRow};
 use crate::addresses;
 use crate::clock::shanghai_rfc3339;
 use crate::config::CryptoConfig;
@@ -97,20 +97,14 @@ pub async fn run(pool: &MySqlPool, crypto: &CryptoConfig, command: &UserCommand)
 async fn find(pool: &MySqlPool, users: &[String]) -> anyhow::Result<Vec<UserRow>> {
     let mut rows = Vec::with_capacity(users.len());
     for user in users {
-        // An openid begins with a letter.
-        let row = match user.parse() {
-            Ok(id) => store::find(pool, UserId(id)).await?,
-            Err(_) => store::find_by_openid(pool, user).await?,
-        };
-        rows.push(row.with_context(|| format!("there is no account {user}"))?);
+        rows.push(service::find(pool, user).await?.with_context(|| format!("there is no account {user}"))?);
     }
     Ok(rows)
 }
 
 async fn find_by_phone(pool: &MySqlPool, crypto: &CryptoConfig, text: &str) -> anyhow::Result<Vec<UserRow>> {
     let number = PhoneNumber::parse(text).context("a number is written 13800000000 or +852-61234567")?;
-    let index = phone::index_of(&BlindIndex::new(crypto)?, &number);
-    let rows = store::find_by_phone(pool, &index).await?;
+    let rows = service::find_by_phone(pool, &BlindIndex::new(crypto)?, &number).await?;
     anyhow::ensure!(!rows.is_empty(), "no account has the number {}", number.masked());
     Ok(rows)
 }
@@ -124,9 +118,11 @@ fn show(text: &mut String, row: &UserRow, seal: Option<&Seal>) -> anyhow::Result
     };
     writeln!(
         text,
-        "{}  {standing}  since {}\n    nickname {nickname}  phone {number}  level {}  points {}\n    openid {}",
+        "{}  {standing}  since {}\n    nickname {}  phone {number}  level {}  points {}\n    openid {}",
         row.id,
         shanghai_rfc3339(row.created_at),
+        // What a shopper wrote must not write to the terminal.
+        nickname,
         row.level,
         row.points,
         row.openid,

@@ -7,14 +7,18 @@ use farmgate_shared::ids::UserId;
 use farmgate_shared::problem::Problem;
 use sqlx::MySqlPool;
 
+use super::phone;
 use super::profile::Profile;
-use super::store::{self, UserRow};
+use super::store;
+pub use super::store::UserRow;
 use crate::app::App;
 use crate::db::Db;
+use crate::db::index::BlindIndex;
 use crate::db::lookup::Lookup;
 use crate::error::ApiError;
 use crate::limits::Admission;
 use crate::limits::model::{Bucket, Class, Who};
+use crate::wechat::phone::PhoneNumber;
 
 /// What decides whether an account's tokens hold.
 #[derive(Clone, Copy, Debug)]
@@ -129,6 +133,29 @@ pub async fn unban(pool: &MySqlPool, user: UserId) -> Result<bool, sqlx::Error> 
         tracing::info!(user = user.0, "account unbanned");
     }
     Ok(changed)
+}
+
+/// The account of an id or an openid, which begins with a letter: for the shop itself.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn find(pool: &MySqlPool, user: &str) -> Result<Option<UserRow>, sqlx::Error> {
+    match user.parse() {
+        Ok(id) => store::find(pool, UserId(id)).await,
+        Err(_) => store::find_by_openid(pool, user).await,
+    }
+}
+
+/// The accounts that have this number: for the shop itself.
+///
+/// # Errors
+/// When MySQL is away.
+pub async fn find_by_phone(
+    pool: &MySqlPool,
+    index: &BlindIndex,
+    number: &PhoneNumber,
+) -> Result<Vec<UserRow>, sqlx::Error> {
+    store::find_by_phone(pool, &phone::index_of(index, number)).await
 }
 
 /// What others may see of a shopper.
