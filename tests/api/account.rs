@@ -369,3 +369,17 @@ async fn a_shop_that_does_not_pay_for_numbers_says_so_and_asks_wechat_nothing() 
     shopper.api.send(phone_code("13812345678")).await.fails_with(Problem::PhoneBindingOff);
     assert!(shop.wechat.calls("/wxa/").await.is_empty() && shop.wechat.calls("/cgi-bin/").await.is_empty());
 }
+
+#[tokio::test]
+async fn what_a_shopper_wrote_does_not_write_to_an_operators_terminal() {
+    let shop = Shop::start().await;
+    let shopper = shop.shopper("小王").await;
+    // No door lets such a name in today.
+    shop.script(&format!(
+        "UPDATE users SET nickname = CONCAT('a', CHAR(27), '[2J', CHAR(10), 'b') WHERE id = {}",
+        shopper.id
+    ))
+    .await;
+    let (is_shown, said) = shop.command(&["user", "show", &shopper.id.to_string()]).await;
+    assert!(is_shown && !said.contains('\u{1b}') && said.contains(r"a\u{1b}[2J\nb"), "{said}");
+}

@@ -122,10 +122,10 @@ fn show(text: &mut String, row: &UserRow, seal: Option<&Seal>) -> anyhow::Result
         row.id,
         shanghai_rfc3339(row.created_at),
         // What a shopper wrote must not write to the terminal.
-        nickname,
+        nickname.escape_debug(),
         row.level,
         row.points,
-        row.openid,
+        row.openid.escape_debug(),
     )?;
     Ok(())
 }
