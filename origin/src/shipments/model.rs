@@ -130,15 +130,6 @@ pub fn company_name(code: &str) -> Option<&'static str> {
     })
 }
 
-/// A phone number as WeChat takes it: nobody between can read it, its last four digits stay.
-pub fn masked(phone: &str) -> String {
-    let digits: Vec<char> = phone.chars().collect();
-    let (shown, tail) = (digits.len().min(7) - digits.len().min(4), digits.len().saturating_sub(4));
-    let head: String = digits.iter().take(shown).collect();
-    let tail: String = digits.iter().skip(tail).collect();
-    format!("{head}****{tail}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,20 +158,6 @@ mod tests {
         }
         for phone in ["", "1234", "电话13800000000", "+86 138", &"1".repeat(21)] {
             assert_eq!(Way::city("张师傅", Some(phone)), Err(WayError::Phone), "{phone}");
-        }
-    }
-
-    #[test]
-    fn a_masked_phone_keeps_its_last_four_digits() {
-        for (phone, shown) in [
-            ("13812345678", "138****5678"),
-            ("0535-1234567", "053****4567"),
-            ("123456", "12****3456"),
-            ("1234", "****1234"),
-            ("12", "****12"),
-            ("", "****"),
-        ] {
-            assert_eq!(masked(phone), shown, "{phone}");
         }
     }
 }

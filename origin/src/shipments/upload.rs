@@ -19,6 +19,7 @@ use crate::orders::model::Status;
 use crate::outbox::model::{Call, CallFailure, Consumer, Done, Effect, Event, EventKind};
 use crate::payments::receipt::{self, Receipt};
 use crate::wechat::mini::MiniError;
+use crate::wechat::phone::PhoneNumber;
 
 const PATH: &str = "/wxa/sec/order/upload_shipping_info";
 
@@ -59,7 +60,7 @@ fn upload<'a>(app: &'a App, event: &'a Event) -> BoxFuture<'a, Result<Done, Call
 struct Told {}
 
 async fn tell(app: &App, order: &Order, sent: &Sent, receipt: &Receipt) -> Result<(), CallFailure> {
-    match app.mini.post::<Told>(PATH, &Upload::of(order, sent, receipt)).await {
+    match app.mini.post::<Told>(PATH, &Upload::of(order, sent, receipt)?).await {
         Ok(Told {}) => Ok(()),
         Err(error) => {
             let told = read(error, app.config.shipping.unknown_retry())?;
@@ -123,23 +124,33 @@ struct Payer {
 }
 
 impl Upload {
-    fn of(order: &Order, sent: &Sent, receipt: &Receipt) -> Upload {
+    fn of(order: &Order, sent: &Sent, receipt: &Receipt) -> Result<Upload, CallFailure> {
         let (express_company, tracking_no) = match &sent.way {
             Way::Express { company, tracking_no } => (Some(company.clone()), Some(tracking_no.clone())),
             Way::City(_) | Way::PickUp => (None, None),
         };
-        let contact = sent
-            .way
-            .needs_contact()
-            .then(|| Contact { receiver_contact: model::masked(&order.delivery_address.phone) });
-        Upload {
+        let contact = match sent.way.needs_contact() {
+            true => Some(Contact::of(&order.delivery_address.phone)?),
+            false => None,
+        };
+        Ok(Upload {
             order_key: OrderKey { order_number_type: 2, transaction_id: receipt.transaction_id.clone() },
             logistics_type: model::number(sent.way.kind()),
             delivery_mode: 1,
             shipping_list: [Parcel { item_desc: goods(&order.items), express_company, tracking_no, contact }],
             upload_time: upload_time(sent.shipped_at),
             payer: Payer { openid: receipt.openid.clone() },
-        }
+        })
+    }
+}
+
+impl Contact {
+    /// Masked, as WeChat takes it: nobody between can read it.
+    fn of(phone: &str) -> Result<Contact, CallFailure> {
+        let number = PhoneNumber::parse(phone);
+        let number =
+            number.ok_or_else(|| CallFailure::Permanent("the address has no telephone number".to_owned()))?;
+        Ok(Contact { receiver_contact: number.masked() })
     }
 }
 

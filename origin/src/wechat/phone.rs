@@ -44,7 +44,8 @@ impl PhoneNumber {
         format!("+{}{}", self.country, self.number)
     }
 
-    /// Enough for its owner to know it by: `138****0000`, `+852 61****67`.
+    /// Enough for its owner to know it by: `138****0000`, `+852 61****67`. Of a mainland mobile number the last four digits stay,
+    /// which is how WeChat and express companies take it.
     pub fn masked(&self) -> String {
         let (head, tail) = match self.number.len() {
             11.. => (3, 4),
