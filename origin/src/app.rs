@@ -22,7 +22,6 @@ use crate::stock::buyers::Buyers;
 use crate::stock::gate::Gate;
 use crate::stock::sold_out::SoldOut;
 use crate::users::session::Sessions;
-use crate::wechat::login::WechatLogin;
 use crate::wechat::mini::MiniProgram;
 use crate::wechat::notify::NotifyOpener;
 use crate::wechat::pay::PayClient;
@@ -42,7 +41,6 @@ pub struct App {
     pub index: BlindIndex,
     pub edge: EdgeGuard,
     pub limits: Limits,
-    pub wechat_login: WechatLogin,
     pub mini: MiniProgram,
     pub pay: PayClient,
     pub notify: NotifyOpener,
@@ -104,7 +102,6 @@ impl App {
             clock,
             limits: Limits::new(config.limits, redis.clone()),
             redis,
-            wechat_login: WechatLogin::new(&config.wechat)?,
             pay: PayClient::new(&config.pay, &config.wechat.appid, &config.orders.description)?,
             notify: NotifyOpener::new(config.pay.api_v3_key.expose_secret())?,
             messages: Messages::new(&config.messages)?,

@@ -48,7 +48,7 @@ pub fn standings(db: &Db) -> Standings {
 /// # Errors
 /// A code that WeChat refuses, too many logins of one account, a disabled account, or WeChat or MySQL being away.
 pub async fn login(app: &App, body: Login) -> Result<LoggedIn, ApiError> {
-    let identity = app.wechat_login.code_to_session(body.code.trim()).await?;
+    let identity = app.mini.code_to_session(body.code.trim()).await?;
     // The address was counted at the door; whose login it is was not known there.
     let bucket = Bucket { class: Class::Logins, who: Who::account(&identity.openid) };
     if let Admission::Limited(wait) = app.limits.count(bucket, app.clock.unix_micros()).await {

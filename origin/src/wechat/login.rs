@@ -1,21 +1,11 @@
 //! `code2Session`: a code of `wx.login` for the shopper's openid. The session key that comes with it is not kept.
 
 use farmgate_shared::problem::Problem;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 
-use super::{http_client, without_values};
-use crate::config::WechatConfig;
+use super::mini::{MiniError, MiniProgram};
 use crate::error::{A_MINUTE_US, ApiError};
-
-/// The mini-program's server API.
-#[derive(Debug)]
-pub struct WechatLogin {
-    http: reqwest::Client,
-    base_url: String,
-    appid: String,
-    secret: SecretString,
-}
 
 /// Who a code belonged to.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,20 +15,18 @@ pub struct Identity {
 }
 
 /// Why WeChat gave no identity.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
-    #[error("WeChat refused the code: {0} {1}")]
-    CodeRefused(i64, String),
+    #[error("the code is not good: {0}")]
+    CodeRefused(MiniError),
     #[error("WeChat holds the user for high-risk (40226)")]
     HighRisk,
     #[error("this user logs in too often (45011)")]
     TooOften,
-    #[error("WeChat is busy or answered out of form: {0}")]
-    Unavailable(String),
-    #[error("WeChat could not be reached")]
-    Unreachable(#[source] reqwest::Error),
-    #[error("WeChat refuses the shop's own appid or secret: {0} {1}")]
-    Misconfigured(i64, String),
+    #[error("WeChat is away or busy: {0}")]
+    Unavailable(MiniError),
+    #[error("the shop's own appid or secret is not good: {0}")]
+    Misconfigured(MiniError),
 }
 
 impl From<LoginError> for ApiError {
@@ -47,36 +35,47 @@ impl From<LoginError> for ApiError {
             LoginError::CodeRefused(..) => Problem::WechatCodeInvalid,
             LoginError::HighRisk => Problem::WechatHighRisk,
             LoginError::TooOften => return ApiError::limited(A_MINUTE_US).because(error),
-            LoginError::Unavailable(_) | LoginError::Unreachable(_) => Problem::WechatUnavailable,
+            LoginError::Unavailable(_) => Problem::WechatUnavailable,
             LoginError::Misconfigured(..) => Problem::Internal,
         };
         ApiError::caused(problem, error)
     }
 }
 
-/// WeChat answers 200 whatever happened; errcode tells.
-#[derive(Debug, Deserialize)]
-struct Answer {
-    openid: Option<String>,
-    unionid: Option<String>,
-    #[serde(default)]
-    errcode: i64,
-    #[serde(default)]
-    errmsg: String,
+/// The codes are those of WeChat's documentation of `code2Session`, and of its server API in general.
+impl From<MiniError> for LoginError {
+    fn from(error: MiniError) -> LoginError {
+        match error.errcode() {
+            // Wrong or too old, used, missing.
+            Some(40029 | 40163 | 41008) => LoginError::CodeRefused(error),
+            Some(40226) => LoginError::HighRisk,
+            Some(45011) => LoginError::TooOften,
+            // The appid, the secret (wrong, missing, frozen), the account's rights, our address.
+            Some(40002 | 40013 | 40125 | 40164 | 40243 | 41002 | 41004 | 48001 | 50002 | 50007) => {
+                LoginError::Misconfigured(error)
+            }
+            // Busy (-1), over its daily quota (45009), a code that nobody has heard of, or no answer.
+            _ => LoginError::Unavailable(error),
+        }
+    }
 }
 
-impl WechatLogin {
-    /// # Errors
-    /// When the HTTP client cannot be made.
-    pub fn new(config: &WechatConfig) -> anyhow::Result<WechatLogin> {
-        Ok(WechatLogin {
-            http: http_client(config.timeout_ms)?,
-            base_url: config.base_url.trim_end_matches('/').to_owned(),
-            appid: config.appid.clone(),
-            secret: config.secret.clone(),
-        })
-    }
+#[derive(Deserialize)]
+struct Answer {
+    openid: String,
+    unionid: Option<String>,
+}
 
+impl Answer {
+    fn identity(self) -> Result<Identity, MiniError> {
+        if self.openid.is_empty() || !self.openid.is_ascii() {
+            return Err(MiniError::Malformed("no openid".to_owned()));
+        }
+        Ok(Identity { openid: self.openid, unionid: self.unionid })
+    }
+}
+
+impl MiniProgram {
     /// Exchanges a code, which works once and for five minutes.
     ///
     /// # Errors
@@ -88,49 +87,18 @@ impl WechatLogin {
             ("js_code", code),
             ("grant_type", "authorization_code"),
         ];
-        let query = serde_urlencoded::to_string(query).map_err(|e| LoginError::Unavailable(e.to_string()))?;
-        // The URL holds the secret: it must not reach a log through reqwest's errors.
-        let unreachable = |error: reqwest::Error| LoginError::Unreachable(error.without_url());
-        let url = format!("{}/sns/jscode2session?{query}", self.base_url);
-        let response = self.http.get(url).send().await.map_err(unreachable)?;
-        let status = response.status();
-        let body = response.bytes().await.map_err(unreachable)?;
-        if !status.is_success() {
-            return Err(LoginError::Unavailable(format!("status {status}")));
-        }
-        // The type is text/plain at the real service, so the body is parsed whatever it is called.
-        let answer: Answer =
-            serde_json::from_slice(&body).map_err(|error| LoginError::Unavailable(without_values(&error)))?;
-        read(answer)
-    }
-}
-
-/// The codes are those of WeChat's documentation of `code2Session`, and of its server API in general.
-fn read(answer: Answer) -> Result<Identity, LoginError> {
-    match (answer.errcode, answer.openid) {
-        (0, Some(openid)) if !openid.is_empty() && openid.is_ascii() => {
-            Ok(Identity { openid, unionid: answer.unionid })
-        }
-        (0, _) => Err(LoginError::Unavailable("an answer without an openid".to_owned())),
-        // Wrong or too old, used, missing.
-        (code @ (40029 | 40163 | 41008), _) => Err(LoginError::CodeRefused(code, answer.errmsg)),
-        (40226, _) => Err(LoginError::HighRisk),
-        (45011, _) => Err(LoginError::TooOften),
-        // The appid, the secret (wrong, missing, frozen), the account's rights, our address.
-        (code @ (40002 | 40013 | 40125 | 40164 | 40243 | 41002 | 41004 | 48001 | 50002 | 50007), _) => {
-            Err(LoginError::Misconfigured(code, answer.errmsg))
-        }
-        // Busy (-1), over its daily quota (45009), or a code that nobody has heard of.
-        (code, _) => Err(LoginError::Unavailable(format!("{code} {}", answer.errmsg))),
+        let answer: Answer = self.line.get("/sns/jscode2session", &query).await?;
+        Ok(answer.identity()?)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::mini::read;
     use super::*;
 
     fn answer(json: &str) -> Result<Identity, LoginError> {
-        read(serde_json::from_str(json).unwrap())
+        Ok(read::<Answer>(json.as_bytes())?.identity()?)
     }
 
     #[test]
@@ -165,7 +133,7 @@ mod tests {
         let identity = answer(r#"{"openid":"o1","session_key":"s","unionid":"u1"}"#).unwrap();
         assert_eq!(identity, Identity { openid: "o1".into(), unionid: Some("u1".into()) });
         assert!(answer(r#"{"errcode":0,"openid":"o1"}"#).is_ok());
-        for odd in ["{}", r#"{"openid":""}"#, r#"{"openid":"张三"}"#] {
+        for odd in ["{}", "<html>", r#"{"openid":""}"#, r#"{"openid":"张三"}"#] {
             assert!(matches!(answer(odd), Err(LoginError::Unavailable(_))), "{odd}");
         }
     }

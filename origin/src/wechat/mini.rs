@@ -1,4 +1,4 @@
-//! The mini-program's server API: what the shop asks of WeChat under its own name. Promises its callers that the access
+//! The mini-program's server API, login among it: what the shop asks of WeChat under its own name. Promises its callers that the access
 //! token is their last worry (it is added, and renewed once when WeChat no longer takes it), that a call ends within the
 //! setting `wechat.timeout_ms`, that a failure says whether trying again can help, and that neither token nor secret
 //! reaches a log.
@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
+use reqwest::RequestBuilder;
+use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +83,7 @@ impl MiniError {
     }
 
     fn unreachable(error: reqwest::Error) -> MiniError {
-        // The URL holds the token.
+        // The URL holds the token, or the secret.
         MiniError::Unreachable(format!("{:#}", anyhow::Error::new(error.without_url())))
     }
 }
@@ -117,7 +119,9 @@ fn is_of_the_token(error: &MiniError) -> bool {
 /// The mini-program at WeChat.
 #[derive(Debug)]
 pub struct MiniProgram {
-    line: Line,
+    pub(super) line: Line,
+    pub(super) appid: String,
+    pub(super) secret: SecretString,
     tokens: AccessTokens,
 }
 
@@ -132,7 +136,7 @@ impl MiniProgram {
     ) -> anyhow::Result<MiniProgram> {
         let line = Line::new(config)?;
         let tokens = AccessTokens::new(config, line.clone(), redis.clone(), seal.clone(), clock.clone());
-        Ok(MiniProgram { line, tokens })
+        Ok(MiniProgram { line, appid: config.appid.clone(), secret: config.secret.clone(), tokens })
     }
 
     /// Asks `path` (with no query) with a JSON body. Sent once, or a second time when WeChat did not take the access
@@ -187,11 +191,23 @@ impl Line {
             Some(token) => format!("?{}", token.as_query()?),
             None => String::new(),
         };
-        let request = self
-            .http
-            .post(format!("{}{path}{query}", self.base_url))
-            .header(CONTENT_TYPE, "application/json");
-        let response = request.body(body).send().await.map_err(MiniError::unreachable)?;
+        let request = self.http.post(format!("{}{path}{query}", self.base_url));
+        self.answer(request.header(CONTENT_TYPE, "application/json").body(body)).await
+    }
+
+    /// One GET and what came of it.
+    pub(super) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &impl Serialize,
+    ) -> Result<T, MiniError> {
+        let query = serde_urlencoded::to_string(query);
+        let query = query.map_err(|error| MiniError::Unwritable(error.to_string()))?;
+        self.answer(self.http.get(format!("{}{path}?{query}", self.base_url))).await
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, MiniError> {
+        let response = request.send().await.map_err(MiniError::unreachable)?;
         let status = response.status();
         let answer = response.bytes().await.map_err(MiniError::unreachable)?;
         if !status.is_success() {
@@ -213,7 +229,8 @@ struct Outcome {
 /// Longest text of WeChat's that is kept, in characters.
 const MOST_OF_A_TEXT: usize = 200;
 
-fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, MiniError> {
+/// The type is text/plain at the real service's login, so an answer is parsed whatever it is called.
+pub(super) fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, MiniError> {
     let malformed = |error: serde_json::Error| MiniError::Malformed(without_values(&error));
     let Outcome { errcode, errmsg } = serde_json::from_slice(answer).map_err(malformed)?;
     if errcode != 0 {
