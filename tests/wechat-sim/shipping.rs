@@ -121,7 +121,9 @@ fn find<'a>(key: &Value, merchant: &Merchant, orders: &'a HashMap<String, Order>
         }
         _ => return Err(ORDER_NUMBER_TYPE),
     };
-    found.filter(|order| order.state == TradeState::Success).ok_or(UNKNOWN_PAYMENT)
+    // What was refunded in part has money left, and goods to go out.
+    let is_paid = |order: &&Order| matches!(order.state, TradeState::Success | TradeState::Refund);
+    found.filter(is_paid).ok_or(UNKNOWN_PAYMENT)
 }
 
 fn check_parcel(parcel: &Value, is_express: bool) -> Result<(), i64> {
@@ -320,10 +322,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unpaid_order_is_unknown() {
+    fn an_unpaid_order_is_unknown_and_one_refunded_in_part_is_not() {
         let merchant = fixture::keys().merchant;
-        let orders = orders(&merchant, TradeState::NotPay);
-        assert_eq!(Upload::parse(&good(&merchant), &merchant, &orders).unwrap_err(), UNKNOWN_PAYMENT);
+        let unpaid = orders(&merchant, TradeState::NotPay);
+        assert_eq!(Upload::parse(&good(&merchant), &merchant, &unpaid).unwrap_err(), UNKNOWN_PAYMENT);
+        let refunded = orders(&merchant, TradeState::Refund);
+        assert!(Upload::parse(&good(&merchant), &merchant, &refunded).is_ok());
     }
 
     #[test]
