@@ -1,7 +1,7 @@
 //! Notifications that an implementation which is not ours sealed and signed: taken by the origin as they are, and refused
 //! when any bit of them is another.
 
-use farmgate_tests::{Call, ForeignWechat, Reply, Shop, ShopPlan, Shopper, Value, json};
+use farmgate_tests::{Call, ForeignWechat, Reply, Shop, ShopPlan, Shopper, Value, json, status};
 
 const SIGNED: [&str; 4] =
     ["wechatpay-timestamp", "wechatpay-nonce", "wechatpay-serial", "wechatpay-signature"];
@@ -15,10 +15,6 @@ async fn paid_there(wechat: &ForeignWechat) -> (Shop, Shopper, Value, Value) {
     shopper.prepay(&order).await;
     let transaction = wechat.control("pay", &json!({"out_trade_no": order["order_no"]})).await;
     (shop, shopper, order, transaction)
-}
-
-async fn status(shopper: &Shopper, order: &Value) -> i64 {
-    shopper.see(order).await["status"].as_i64().unwrap()
 }
 
 #[track_caller]

@@ -1,7 +1,7 @@
 //! What the origin sends to WeChat Pay, judged by an implementation that is not ours; and what that one answers, believed
 //! by the origin only when it verifies.
 
-use farmgate_tests::{ForeignWechat, LONG, Problem, Shop, ShopPlan, Shopper, Value, eventually, json};
+use farmgate_tests::{ForeignWechat, LONG, Problem, Shop, ShopPlan, Value, eventually, json, ordered};
 
 /// A shop whose WeChat Pay is the foreign one.
 async fn shop_at(wechat: &ForeignWechat) -> Shop {
@@ -10,13 +10,6 @@ async fn shop_at(wechat: &ForeignWechat) -> Shop {
 
 fn plan_at(wechat: &ForeignWechat) -> ShopPlan {
     ShopPlan::new().setting("FARMGATE_PAY__BASE_URL", wechat.url())
-}
-
-async fn ordered(shop: &Shop) -> (Shopper, Value) {
-    let shopper = shop.shopper("小王").await;
-    let (product, _, _) = shop.first_product().await;
-    let order = shopper.order(product, 2).await;
-    (shopper, order)
 }
 
 fn text(value: &Value) -> &str {

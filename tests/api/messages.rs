@@ -23,15 +23,6 @@ async fn knows_the_templates(shop: &Shop) {
     shop.wechat.add_template("SHIPPED-1", &fields).await;
 }
 
-async fn all_is_delivered(shop: &Shop) {
-    eventually(LONG, "everything is delivered", async || {
-        let waiting = shop.count("SELECT COUNT(*) FROM outbox WHERE published_at IS NULL").await
-            + shop.count("SELECT COUNT(*) FROM outbox_deliveries WHERE died_at IS NULL").await;
-        (waiting == 0).then_some(())
-    })
-    .await;
-}
-
 /// Occasions and outcomes as the shop has counted them.
 async fn counted(shop: &Shop) -> Vec<(String, i8)> {
     sqlx::query_as("SELECT occasion, outcome FROM shopper_messages ORDER BY event_id")
@@ -69,9 +60,9 @@ async fn a_shopper_who_agreed_is_told_of_payment_and_shipping() {
         shop.wechat.subscribe("小王", template, 1).await;
     }
     let order = buy(&shop, "小王").await;
-    all_is_delivered(&shop).await;
+    shop.all_is_delivered().await;
     shop.ship(&order, &["--express", "SF", "--tracking", "SF1234567890"]).await;
-    all_is_delivered(&shop).await;
+    shop.all_is_delivered().await;
 
     let messages = shop.wechat.messages().await;
     assert_eq!(messages.len(), 2, "{messages:?}");
@@ -100,11 +91,11 @@ async fn a_shopper_who_agreed_is_told_how_much_went_back() {
         shop.command(&["refund", "start", number, "--amount", "1.50", "--reason", "少了一个"]).await;
     assert!(is_done, "{said}");
     shop.refunds_become(&order, &[2]).await;
-    all_is_delivered(&shop).await;
+    shop.all_is_delivered().await;
     let other = buy(&shop, "小王").await;
     shop.refund_all(&other).await;
     shop.refunds_become(&other, &[2]).await;
-    all_is_delivered(&shop).await;
+    shop.all_is_delivered().await;
     let whole = other["actual_amount"].as_f64().unwrap();
     let messages = shop.wechat.messages().await;
     let told: Vec<(&Value, &Value)> = messages
@@ -137,7 +128,7 @@ async fn each_of_two_refunds_tells_its_own_sum() {
     }
     shop.refunds_become(&order, &[2, 2]).await;
     shop.wechat.behave().await;
-    all_is_delivered(&shop).await;
+    shop.all_is_delivered().await;
     let messages = shop.wechat.messages().await;
     let mut told: Vec<&Value> = messages.iter().map(|message| &message["data"]["amount3"]["value"]).collect();
     told.sort_by_key(ToString::to_string);
@@ -153,7 +144,7 @@ async fn a_shopper_who_did_not_agree_is_left_in_peace() {
     buy(&shop, "小李").await;
     // Agreed once, and bought twice.
     buy(&shop, "小李").await;
-    all_is_delivered(&shop).await;
+    shop.all_is_delivered().await;
     assert_eq!(shop.wechat.messages().await.len(), 1);
     assert_eq!(shop.wechat.calls(SEND).await.len(), 3, "each was asked once");
     let mut outcomes: Vec<i8> = counted(&shop).await.into_iter().map(|(_, outcome)| outcome).collect();
@@ -171,9 +162,9 @@ async fn a_shopkeeper_sees_whom_the_messages_reach_and_old_ones_are_forgotten() 
     shop.wechat.subscribe("小王", "PAID-1", 1).await;
     let order = buy(&shop, "小王").await;
     let other = buy(&shop, "小李").await;
-    all_is_delivered(&shop).await;
+    shop.all_is_delivered().await;
     shop.ship(&order, &["--pick-up"]).await;
-    all_is_delivered(&shop).await;
+    shop.all_is_delivered().await;
     let (_, said) = shop.command(&["messages", "summary", "--days", "7"]).await;
     let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
     let not = |occasion| vec![occasion, "1", "not", "agreed", "to"];
@@ -208,7 +199,7 @@ async fn a_lost_reply_and_a_busy_wechat_end_in_one_message() {
     ]});
     shop.wechat.misbehave(faults).await;
     buy(&shop, "小王").await;
-    all_is_delivered(&shop).await;
+    shop.all_is_delivered().await;
     assert_eq!(shop.wechat.messages().await.len(), 1);
     assert_eq!(counted(&shop).await.len(), 1);
 }
@@ -220,7 +211,7 @@ async fn a_template_that_wechat_does_not_know_is_a_dead_letter_that_says_so() {
     shop.wechat.add_template("SHIPPED-1", &["thing1"]).await;
     let order = buy(&shop, "小王").await;
     shop.ship(&order, &["--pick-up"]).await;
-    all_is_delivered(&shop).await;
+    shop.all_is_delivered().await;
     let (_, said) = shop.command(&["outbox", "dead"]).await;
     for part in ["40037 invalid template_id", "47003 argument invalid", "subscribe_messages", "1 attempts"] {
         assert!(said.contains(part), "{part}: {said}");
@@ -230,7 +221,7 @@ async fn a_template_that_wechat_does_not_know_is_a_dead_letter_that_says_so() {
     shop.wechat.subscribe("小王", "SHIPPED-1", 1).await;
     let (_, said) = shop.command(&["outbox", "replay", "--all"]).await;
     assert!(said.starts_with("2 "), "{said}");
-    all_is_delivered(&shop).await;
+    shop.all_is_delivered().await;
     let messages = shop.wechat.messages().await;
     assert_eq!(messages.len(), 2);
     let shipped = messages.iter().find(|message| message["template_id"] == "SHIPPED-1").unwrap();
@@ -247,7 +238,7 @@ async fn a_shop_without_templates_has_no_work_with_them() {
         .start()
         .await;
     buy(&shop, "小王").await;
-    all_is_delivered(&shop).await;
+    shop.all_is_delivered().await;
     assert!(shop.wechat.calls("/cgi-bin/").await.is_empty());
     assert_eq!(shop.redis_number(&["XLEN", ":events:subscribe_messages"]).await, 0);
     assert_eq!(shop.count("SELECT COUNT(*) FROM shopper_messages").await, 0);

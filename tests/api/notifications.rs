@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use farmgate_tests::{Call, LONG, Seen, Shop, ShopPlan, Shopper, Value, eventually, json};
+use farmgate_tests::{Call, LONG, Seen, Shop, ShopPlan, Shopper, Value, eventually, json, number, status};
 use reqwest::Method;
 
 const NOTIFY: &str = "/api/payments/wechat/notify";
@@ -14,14 +14,6 @@ async fn prepaid(shop: &Shop) -> (Shopper, Value) {
     let order = shopper.order(product, 2).await;
     shopper.prepay(&order).await;
     (shopper, order)
-}
-
-fn number(order: &Value) -> &str {
-    order["order_no"].as_str().unwrap()
-}
-
-async fn status(shopper: &Shopper, order: &Value) -> i64 {
-    shopper.see(order).await["status"].as_i64().unwrap()
 }
 
 /// What was decided, attempt by attempt: the attempt's row, the word and the reason.

@@ -1,15 +1,8 @@
 //! The client of WeChat Pay: what it repeats, what it does not, and the backup host.
 
-use farmgate_tests::{Line, Problem, Shop, ShopPlan, Shopper, Tap, Value, json};
+use farmgate_tests::{Line, Problem, Shop, ShopPlan, Tap, Value, json, ordered};
 
 const PREPAY: &str = "/v3/pay/transactions/jsapi";
-
-async fn ordered(shop: &Shop) -> (Shopper, Value) {
-    let shopper = shop.shopper("小王").await;
-    let (product, _, _) = shop.first_product().await;
-    let order = shopper.order(product, 1).await;
-    (shopper, order)
-}
 
 fn pay_path(order: &Value) -> String {
     format!("/api/orders/{}/pay", order["order_id"])

@@ -1,7 +1,7 @@
 //! What can go wrong between an order and its money while nobody is at fault: notifications that never come, a WeChat that is
 //! away, a cancel that meets a payment, a clock that is wrong.
 
-use farmgate_tests::{LONG, Problem, Shop, ShopPlan, Shopper, Value, eventually, json};
+use farmgate_tests::{LONG, Problem, Shop, ShopPlan, Shopper, Value, eventually, json, number, status};
 
 const OF_ORDERS: &str = "/v3/pay/transactions/out-trade-no/";
 
@@ -16,14 +16,6 @@ async fn prepaid(shop: &Shop, name: &str) -> (Shopper, Value) {
     let (shopper, order) = ordered(shop, name).await;
     shopper.prepay(&order).await;
     (shopper, order)
-}
-
-fn number(order: &Value) -> &str {
-    order["order_no"].as_str().unwrap()
-}
-
-async fn status(shopper: &Shopper, order: &Value) -> i64 {
-    shopper.see(order).await["status"].as_i64().unwrap()
 }
 
 fn pay_path(order: &Value) -> String {

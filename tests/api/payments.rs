@@ -1,6 +1,6 @@
 //! Paying: the prepay, WeChat's notification, and what is not believed.
 
-use farmgate_tests::{Call, LONG, Problem, Shop, ShopPlan, Shopper, Value, eventually, json};
+use farmgate_tests::{Call, LONG, Problem, Shop, ShopPlan, Shopper, Value, eventually, json, number, status};
 
 use reqwest::Method;
 
@@ -12,14 +12,6 @@ async fn ordered(shop: &Shop) -> (Shopper, Value, i64) {
     let (product, sku, _) = shop.first_product().await;
     let order = shopper.order(product, 2).await;
     (shopper, order, sku)
-}
-
-fn number(order: &Value) -> &str {
-    order["order_no"].as_str().unwrap()
-}
-
-async fn status(shopper: &Shopper, order: &Value) -> i64 {
-    shopper.see(order).await["status"].as_i64().unwrap()
 }
 
 #[tokio::test]

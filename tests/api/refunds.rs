@@ -1,16 +1,8 @@
 //! Money that goes back: by itself where a payment came too late, and when an operator says so.
 
-use farmgate_tests::{LONG, Problem, Shop, ShopPlan, Shopper, Value, eventually, json};
+use farmgate_tests::{LONG, Problem, Shop, ShopPlan, Shopper, Value, eventually, json, number, status};
 
 use crate::fen;
-
-fn number(order: &Value) -> &str {
-    order["order_no"].as_str().unwrap()
-}
-
-async fn status(shopper: &Shopper, order: &Value) -> i64 {
-    shopper.see(order).await["status"].as_i64().unwrap()
-}
 
 /// A shop with the worker, and an order of two that was paid; its shopper, its SKU.
 async fn bought() -> (Shop, Shopper, Value, i64) {

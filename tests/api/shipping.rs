@@ -1,18 +1,9 @@
 //! `farmgate-origin order …` and `GET /api/orders/{id}/tracking`.
 
-use farmgate_tests::{Problem, Shop, Shopper, Value, json};
-
-async fn bought(shop: &Shop, shopper: &Shopper) -> Value {
-    let (product, ..) = shop.first_product().await;
-    shopper.buy(&shop.wechat, product, 2).await
-}
+use farmgate_tests::{Problem, Shop, Shopper, Value, bought, json, number};
 
 async fn tracking(shopper: &Shopper, order: &Value) -> Value {
     shopper.api.get(&format!("/api/orders/{}/tracking", order["order_id"])).await.data()
-}
-
-fn number(order: &Value) -> &str {
-    order["order_no"].as_str().unwrap()
 }
 
 const BY_SF: [&str; 4] = ["--express", "SF", "--tracking", "SF1234567890"];

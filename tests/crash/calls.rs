@@ -1,7 +1,7 @@
 //! Calls of WeChat that are due or under way when their worker, Redis or MySQL goes away: none is lost, and none is made
 //! again that WeChat has answered, as far as anybody can know.
 
-use farmgate_tests::{LONG, Mysql, Redis, Shop, ShopPlan, Shopper, Value, eventually, json};
+use farmgate_tests::{LONG, Mysql, Redis, Shop, ShopPlan, Shopper, Value, bought, eventually, json};
 
 const UPLOAD: &str = "/wxa/sec/order/upload_shipping_info";
 const SEND: &str = "/cgi-bin/message/subscribe/send";
@@ -27,11 +27,6 @@ fn impatient() -> ShopPlan {
 async fn agrees(shop: &Shop, times: u32) {
     shop.wechat.add_template("PAID-1", &["character_string1", "thing2", "amount3", "time4"]).await;
     shop.wechat.subscribe("小王", "PAID-1", times).await;
-}
-
-async fn bought(shop: &Shop, shopper: &Shopper) -> Value {
-    let (product, ..) = shop.first_product().await;
-    shopper.buy(&shop.wechat, product, 2).await
 }
 
 async fn called(shop: &Shop, path: &str) -> usize {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use farmgate_tests::{LONG, Shop, ShopPlan, Shopper, Value, eventually, json};
+use farmgate_tests::{LONG, Shop, ShopPlan, Shopper, eventually, json, number};
 use sqlx::{MySql, Transaction};
 
 /// Failures come and go quickly: four attempts within a second, and what was lost is sent again after a second.
@@ -16,23 +16,9 @@ pub fn impatient() -> ShopPlan {
         .setting("FARMGATE_OUTBOX__RESEND_AFTER_MS", 1000)
 }
 
-fn number(order: &Value) -> &str {
-    order["order_no"].as_str().unwrap()
-}
-
-/// Units and orders that `product_sales` counts of a product.
-async fn sales(shop: &Shop, product: i64) -> (i64, i64) {
-    sqlx::query_as("SELECT units, orders FROM product_sales WHERE product_id = ?")
-        .bind(product)
-        .fetch_optional(&shop.db)
-        .await
-        .unwrap()
-        .unwrap_or_default()
-}
-
 async fn sold(shop: &Shop, product: i64, wanted: (i64, i64)) {
     eventually(LONG, &format!("{wanted:?} of product {product} are counted"), async || {
-        (sales(shop, product).await == wanted).then_some(())
+        (shop.sales(product).await == wanted).then_some(())
     })
     .await;
 }
@@ -40,15 +26,7 @@ async fn sold(shop: &Shop, product: i64, wanted: (i64, i64)) {
 /// Every event was handed out, handled by everyone who wants it, and its entries have left the streams. The placing of an
 /// order is an event that nobody wants: the order itself tells it.
 async fn all_is_delivered(shop: &Shop) {
-    eventually(LONG, "everything is delivered", async || {
-        let waiting = shop.count("SELECT COUNT(*) FROM outbox WHERE published_at IS NULL").await
-            + shop.count("SELECT COUNT(*) FROM outbox_deliveries").await
-            + shop.redis_number(&["XLEN", ":events:order_timeline"]).await
-            + shop.redis_number(&["XLEN", ":events:product_sales"]).await
-            + shop.redis_number(&["XLEN", ":events:late_refunds"]).await;
-        (waiting == 0).then_some(())
-    })
-    .await;
+    shop.all_is_delivered().await;
     let (events, entries) = (
         shop.count("SELECT COUNT(*) FROM outbox WHERE kind <> 'order_placed'").await,
         shop.count("SELECT COUNT(*) FROM order_events WHERE kind <> 'order_placed'").await,
@@ -118,7 +96,7 @@ async fn every_change_of_state_is_in_the_timeline_and_a_sale_is_counted() {
     let completed = shopper.buy(&shop.wechat, product, 2).await;
     // With the settings that shops have, the pay button's effect is seen at once.
     eventually(Duration::from_secs(5), "the sale is counted", async || {
-        (sales(&shop, product).await == (2, 1)).then_some(())
+        (shop.sales(product).await == (2, 1)).then_some(())
     })
     .await;
     shop.ship(&completed, &["--express", "ZTO", "--tracking", "78001"]).await;
@@ -149,7 +127,7 @@ async fn every_change_of_state_is_in_the_timeline_and_a_sale_is_counted() {
     }
     let (is_known, _) = shop.command(&["outbox", "timeline", "2020010100000000000000"]).await;
     assert!(!is_known);
-    assert_eq!(sales(&shop, product).await, (2, 1));
+    assert_eq!(shop.sales(product).await, (2, 1));
     is_clean(&shop).await;
 }
 
@@ -171,7 +149,7 @@ async fn an_event_that_comes_again_and_again_counts_once() {
     shop.redis_command(&["XADD", ":events:product_sales", "*", "event", "999999"]).await;
     shop.redis_command(&["XADD", ":events:product_sales", "*", "greeting", "hello"]).await;
     all_is_delivered(&shop).await;
-    assert_eq!(sales(&shop, product).await, (2, 1));
+    assert_eq!(shop.sales(product).await, (2, 1));
     is_clean(&shop).await;
 }
 
@@ -191,10 +169,10 @@ async fn killed_with_an_entry_in_hand() -> (Shop, Shopper, i64) {
 #[tokio::test]
 async fn what_a_killed_worker_had_read_is_done_by_the_next() {
     let (mut shop, _, product) = killed_with_an_entry_in_hand().await;
-    assert_eq!(sales(&shop, product).await, (0, 0));
+    assert_eq!(shop.sales(product).await, (0, 0));
     shop.start_worker().await;
     all_is_delivered(&shop).await;
-    assert_eq!(sales(&shop, product).await, (2, 1));
+    assert_eq!(shop.sales(product).await, (2, 1));
 }
 
 #[tokio::test]
@@ -218,7 +196,7 @@ async fn workers_that_are_killed_all_the_time_deliver_each_event_once() {
         assert!(shop.count("SELECT COUNT(*) FROM outbox").await == 4 * round);
     }
     all_is_delivered(&shop).await;
-    assert_eq!(sales(&shop, product).await, (18, 12));
+    assert_eq!(shop.sales(product).await, (18, 12));
     is_clean(&shop).await;
 }
 
@@ -229,12 +207,12 @@ async fn redis_that_forgot_what_it_carried_loses_no_event() {
     shop.forget_redis().await;
     shop.start_worker().await;
     all_is_delivered(&shop).await;
-    assert_eq!(sales(&shop, product).await, (2, 1));
+    assert_eq!(shop.sales(product).await, (2, 1));
     // It forgets under a worker that is waiting for entries, too.
     shop.forget_redis().await;
     shopper.buy(&shop.wechat, product, 3).await;
     all_is_delivered(&shop).await;
-    assert_eq!(sales(&shop, product).await, (5, 2));
+    assert_eq!(shop.sales(product).await, (5, 2));
 }
 
 #[tokio::test]
@@ -271,10 +249,10 @@ async fn without_redis_events_wait_in_mysql() {
     let (_, said) = shop.command(&["outbox", "status"]).await;
     let unpublished = said.lines().next().unwrap_or_default();
     assert!(unpublished.starts_with("unpublished") && unpublished.contains(" 2  the oldest for"), "{said}");
-    assert_eq!(sales(&shop, product).await, (1, 1));
+    assert_eq!(shop.sales(product).await, (1, 1));
     shop.redis_cable().plug();
     all_is_delivered(&shop).await;
-    assert_eq!(sales(&shop, product).await, (6, 3));
+    assert_eq!(shop.sales(product).await, (6, 3));
     is_clean(&shop).await;
 }
 
@@ -296,12 +274,12 @@ async fn a_consumer_that_fails_for_a_while_catches_up_by_itself() {
         (shop.count("SELECT COUNT(*) FROM order_events").await == 2).then_some(())
     })
     .await;
-    assert_eq!(sales(&shop, broken).await, (0, 0));
+    assert_eq!(shop.sales(broken).await, (0, 0));
     let (_, said) = shop.command(&["outbox", "status"]).await;
     assert!(said.contains("1 of them failed before"), "{said}");
     mend_sales(&shop).await;
     all_is_delivered(&shop).await;
-    assert_eq!(sales(&shop, broken).await, (2, 1));
+    assert_eq!(shop.sales(broken).await, (2, 1));
 }
 
 #[tokio::test]
@@ -382,7 +360,7 @@ async fn two_workers_deliver_each_event_once() {
         ended.unwrap();
     }
     all_is_delivered(&shop).await;
-    assert_eq!(sales(&shop, product).await, (4 * (1 + 2 + 3 + 4 + 5), 20));
+    assert_eq!(shop.sales(product).await, (4 * (1 + 2 + 3 + 4 + 5), 20));
     is_clean(&shop).await;
 }
 
@@ -395,7 +373,7 @@ async fn a_worker_that_is_told_to_stop_stops_in_order() {
     assert!(shop.worker().stop().await.success());
     shop.start_worker().await;
     all_is_delivered(&shop).await;
-    assert_eq!(sales(&shop, product).await, (2, 1));
+    assert_eq!(shop.sales(product).await, (2, 1));
 }
 
 #[tokio::test]
@@ -467,7 +445,7 @@ async fn orders_from_before_the_outbox_are_in_its_books() {
     let (is_migrated, said) = shop.command(&["migrate"]).await;
     assert!(is_migrated, "{said}");
     is_clean(&shop).await;
-    assert_eq!(sales(&shop, product).await, (2, 1));
+    assert_eq!(shop.sales(product).await, (2, 1));
     assert_eq!(shop.count("SELECT COUNT(*) FROM order_events").await, 5);
     assert_eq!(shop.count("SELECT COUNT(*) FROM outbox_deliveries").await, 0);
     shopper.buy(&shop.wechat, product, 4).await;
@@ -484,7 +462,7 @@ async fn die_delivering(point: &str) {
     shop.worker().died_at(point).await;
     shop.start_worker().await;
     all_is_delivered(&shop).await;
-    assert_eq!(sales(&shop, product).await, (2, 1));
+    assert_eq!(shop.sales(product).await, (2, 1));
     is_clean(&shop).await;
 }
 

@@ -1,12 +1,8 @@
 //! Refunds under kills and while WeChat is away: each is paid back, once, and the books say so.
 
-use farmgate_tests::{LONG, Shop, ShopPlan, Shopper, Value, eventually, json};
+use farmgate_tests::{LONG, Shop, ShopPlan, Shopper, Value, eventually, json, number};
 
 use crate::rush::converges;
-
-fn number(order: &Value) -> &str {
-    order["order_no"].as_str().unwrap()
-}
 
 async fn bought(shop: &Shop) -> (Shopper, Value, i64) {
     let shopper = shop.shopper("小王").await;

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use farmgate_tests::{LONG, Shop, ShopPlan, Shopper, Value, eventually, json};
+use farmgate_tests::{LONG, Shop, ShopPlan, Value, bought, eventually, json, number};
 
 const UPLOAD: &str = "/wxa/sec/order/upload_shipping_info";
 const BY_SF: [&str; 4] = ["--express", "SF", "--tracking", "SF1234567890"];
@@ -22,11 +22,6 @@ fn hasty() -> ShopPlan {
 /// The same; a call whose worker died is made again after moments.
 fn impatient() -> ShopPlan {
     hasty().setting("FARMGATE_OUTBOX__CALL_LEASE_MS", 6000).setting("FARMGATE_WECHAT__TIMEOUT_MS", 2000)
-}
-
-async fn bought(shop: &Shop, shopper: &Shopper) -> Value {
-    let (product, ..) = shop.first_product().await;
-    shopper.buy(&shop.wechat, product, 2).await
 }
 
 /// How often WeChat was told of a shipment.
@@ -165,6 +160,21 @@ async fn a_payment_that_is_not_yet_known_there_is_told_again() {
 }
 
 #[tokio::test]
+async fn an_order_of_which_a_part_went_back_is_uploaded_like_any_other() {
+    let shop = hasty().hasty_refunds().worker().start().await;
+    let shopper = shop.shopper("小王").await;
+    let order = bought(&shop, &shopper).await;
+    let part = ["refund", "start", number(&order), "--amount", "0.50", "--reason", "少了一个"];
+    let (is_done, said) = shop.command(&part).await;
+    assert!(is_done, "{said}");
+    shop.refunds_become(&order, &[2]).await;
+    shop.ship(&order, &BY_SF).await;
+    shop.all_is_uploaded().await;
+    assert_eq!((shop.wechat.shipment(&order).await.0, told(&shop).await), (1, 1));
+    nothing_is_left(&shop).await;
+}
+
+#[tokio::test]
 async fn a_lost_reply_tells_twice_and_is_one_shipment() {
     let shop = hasty().worker().start().await;
     let shopper = shop.shopper("小王").await;
@@ -193,9 +203,8 @@ async fn what_wechat_refuses_is_a_dead_letter_that_says_why() {
     for part in ["order_shipped", "shipping_upload", "1 attempts", "48001"] {
         assert!(said.contains(part), "{part}: {said}");
     }
-    let number = order["order_no"].as_str().unwrap();
     let (_, said) = shop.command(&["order", "list", "--not-uploaded"]).await;
-    assert!(said.contains(number) && said.contains("outbox dead"), "{said}");
+    assert!(said.contains(number(&order)) && said.contains("outbox dead"), "{said}");
     assert_eq!(told(&shop).await, 1, "asking again would not help");
     shop.worker().logs("a dead letter", 1).await;
 

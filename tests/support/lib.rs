@@ -49,7 +49,7 @@ pub use refunds::Refund;
 pub use reply::Reply;
 pub use servers::{Mysql, Redis};
 pub use shop::{Shop, ShopPlan};
-pub use shopper::Shopper;
+pub use shopper::{Shopper, bought, number, ordered, status};
 pub use tap::{Line, Seen, Tap};
 pub use tokens::{Forgery, Tokens};
 pub use until::{LONG, eventually};

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::shop::Shop;
+use crate::shopper::number;
 use crate::until::{LONG, eventually};
 use crate::wechat::Wechat;
 
@@ -16,8 +17,7 @@ impl Shop {
 
     /// Whether an order can be shipped so, and what is said to it.
     pub async fn try_to_ship(&self, order: &Value, by: &[&str]) -> (bool, String) {
-        let number = order["order_no"].as_str().expect("an order has a number");
-        self.command(&[&["order", "ship", number], by].concat()).await
+        self.command(&[&["order", "ship", number(order)], by].concat()).await
     }
 
     /// The shop knows that WeChat has every shipment.
@@ -32,8 +32,7 @@ impl Shop {
 impl Wechat {
     /// What WeChat has of an order's shipment: how often it was uploaded anew, and `[logistics_type, is_split, parcels]`.
     pub async fn shipment(&self, order: &Value) -> (u64, Value) {
-        let number = order["order_no"].as_str().expect("an order has a number");
-        let shown = self.look(&format!("/sim/shipments?out_trade_no={number}")).await;
+        let shown = self.look(&format!("/sim/shipments?out_trade_no={}", number(order))).await;
         (shown["rounds"].as_u64().expect("rounds are a number"), shown["said"].clone())
     }
 

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::caller::{Call, Caller, unique};
 use crate::reply::Reply;
+use crate::shop::Shop;
 use crate::wechat::Wechat;
 
 /// Somebody with a token. Calls go out as the edge, which names this shopper as the subject, or as a phone.
@@ -74,7 +75,7 @@ impl Shopper {
     pub async fn buy(&self, wechat: &Wechat, product: i64, quantity: u32) -> Value {
         let order = self.order(product, quantity).await;
         self.prepay(&order).await;
-        let paid = wechat.pay(order["order_no"].as_str().expect("an order has a number")).await;
+        let paid = wechat.pay(number(&order)).await;
         assert_eq!(paid["notify_status"], 200, "{paid}");
         order
     }
@@ -83,6 +84,30 @@ impl Shopper {
     pub async fn see(&self, order: &Value) -> Value {
         self.api.get(&format!("/api/orders/{}", order["order_id"])).await.data()
     }
+}
+
+/// An order's number, as any reply about it has it.
+pub fn number(order: &Value) -> &str {
+    order["order_no"].as_str().expect("an order has a number")
+}
+
+/// Where an order stands, as its shopper sees it.
+pub async fn status(shopper: &Shopper, order: &Value) -> i64 {
+    shopper.see(order).await["status"].as_i64().expect("an order has a status")
+}
+
+/// An order of the shop's first product, paid for.
+pub async fn bought(shop: &Shop, shopper: &Shopper) -> Value {
+    let (product, ..) = shop.first_product().await;
+    shopper.buy(&shop.wechat, product, 2).await
+}
+
+/// A shopper with an order of the shop's first product that awaits payment.
+pub async fn ordered(shop: &Shop) -> (Shopper, Value) {
+    let shopper = shop.shopper("小王").await;
+    let (product, ..) = shop.first_product().await;
+    let order = shopper.order(product, 2).await;
+    (shopper, order)
 }
 
 /// The seed's body of an order.
