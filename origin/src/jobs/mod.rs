@@ -8,11 +8,15 @@ mod refunds;
 mod sweep_gate;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::app::App;
 use crate::{idempotency, messages, outbox, stock};
+
+/// Rounds from one look at all SKUs to the next.
+const MIRROR_EVERY: u32 = 10;
 
 /// Runs rounds until `stop` resolves. A job that fails says so and is tried in the next round.
 pub async fn run(app: Arc<App>, stop: impl Future<Output = ()>) {
@@ -21,17 +25,24 @@ pub async fn run(app: Arc<App>, stop: impl Future<Output = ()>) {
         stop.await;
         stopping.send_replace(true);
     };
+    // An order that is being made meets the queries of one of them and not of all at once.
+    let apart = app.config.worker.interval() / 3;
     // A task of its own: a large bill keeps a thread busy for a while.
     let bills = tokio::spawn(bills::run(app.clone(), stopped.clone()));
     tokio::join!(
         told,
         rounds(app.clone(), stopped.clone()),
-        payments::run(app.clone(), stopped.clone()),
-        refunds::run(app, stopped)
+        later(apart, payments::run(app.clone(), stopped.clone())),
+        later(apart * 2, refunds::run(app, stopped))
     );
     if let Err(error) = bills.await {
         tracing::error!(%error, "the daily reconciliation ended by itself");
     }
+}
+
+async fn later(pause: Duration, job: impl Future<Output = ()>) {
+    tokio::time::sleep(pause).await;
+    job.await;
 }
 
 async fn rounds(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
@@ -39,10 +50,13 @@ async fn rounds(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     let mut pause = tokio::time::interval(app.config.worker.interval());
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     tracing::info!("worker ready");
-    loop {
+    for number in 0_u32.. {
         let next = async {
             pause.tick().await;
             round(&app, &mut sweeper).await;
+            if number % MIRROR_EVERY == 0 {
+                mirror(&app).await;
+            }
         };
         // A round is cut off: while MySQL is away each of its jobs waits for it, and a stop must not.
         tokio::select! {
@@ -76,8 +90,11 @@ async fn round(app: &Arc<App>, sweeper: &mut sweep_gate::Sweeper) {
     if let Err(error) = idempotency::forget_old(app.db.pool(), app.clock.now()).await {
         tracing::warn!(%error, "old idempotency keys could not be forgotten");
     }
-    match stock::service::mirror_into_products(app).await {
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "products.stock could not be brought up to date"),
+}
+
+/// Nothing of the shop reads the seed's column `products.stock`, and bringing it up to date looks at every SKU.
+async fn mirror(app: &Arc<App>) {
+    if let Err(error) = stock::service::mirror_into_products(app).await {
+        tracing::warn!(%error, "products.stock could not be brought up to date");
     }
 }
