@@ -131,3 +131,28 @@ async fn a_mysql_restarted_under_load_and_a_worker_killed_beside_it_lose_no_orde
     rush.nothing_is_lost_or_doubled(&shop).await;
     converges(&shop).await;
 }
+
+#[tokio::test]
+async fn a_mysql_that_numbers_rows_in_steps_mixes_no_orders_up() {
+    let mysql = Mysql::start().await;
+    let mut shop = ShopPlan::new().stock(STOCK * 2).worker().on_mysql(&mysql).start().await;
+    // As a member of a group does. Sessions that were there before go on in steps of one.
+    shop.script("SET GLOBAL auto_increment_increment = 7").await;
+    shop.restart_origin().await;
+    let mut rush = Rush::gather(&shop, SHOPPERS).await;
+    rush.order(std::slice::from_ref(&shop.api), async |_| {}).await;
+    assert_eq!(rush.told(), SHOPPERS);
+    let span = shop.count("SELECT CAST(MAX(id) - MIN(id) AS SIGNED) FROM orders").await;
+    assert_eq!((span % 7, span >= 7 * 23), (0, true), "{span}");
+    let odd = "SELECT COUNT(*) FROM idempotency_keys k JOIN orders o \
+               ON o.order_no = JSON_UNQUOTE(JSON_EXTRACT(k.reply, '$.order_no')) \
+               WHERE o.id <> JSON_EXTRACT(k.reply, '$.order_id') OR o.user_id <> k.user_id";
+    assert_eq!(shop.count(odd).await, 0, "each reply names its own order");
+    let told_apart = "SELECT COUNT(DISTINCT i.order_id) FROM order_items i JOIN outbox e ON e.order_id = i.order_id \
+                      JOIN stock_movements m ON m.order_id = i.order_id WHERE e.kind = 'order_placed'";
+    assert_eq!(shop.count(told_apart).await, 24);
+    let log = shop.origin().log();
+    assert!(!log.contains("one by one"), "the batches stand as they were written: {log}");
+    rush.nothing_is_lost_or_doubled(&shop).await;
+    converges(&shop).await;
+}
