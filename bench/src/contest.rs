@@ -69,6 +69,12 @@ struct Done {
 }
 
 impl Contest {
+    /// Whether it is one thing after the other, over one connection.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        matches!(self.work, Work::Orders { connections: 1, .. } | Work::Commit { .. })
+    }
+
     /// Runs one slice.
     ///
     /// # Errors
