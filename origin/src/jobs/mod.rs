@@ -32,17 +32,19 @@ pub async fn run(app: Arc<App>, stop: impl Future<Output = ()>) {
     tokio::join!(
         told,
         rounds(app.clone(), stopped.clone()),
-        later(apart, payments::run(app.clone(), stopped.clone())),
-        later(apart * 2, refunds::run(app, stopped))
+        later(apart, stopped.clone(), payments::run(app.clone(), stopped.clone())),
+        later(apart * 2, stopped.clone(), refunds::run(app, stopped))
     );
     if let Err(error) = bills.await {
         tracing::error!(%error, "the daily reconciliation ended by itself");
     }
 }
 
-async fn later(pause: Duration, job: impl Future<Output = ()>) {
-    tokio::time::sleep(pause).await;
-    job.await;
+async fn later(pause: Duration, mut stopped: watch::Receiver<bool>, job: impl Future<Output = ()>) {
+    tokio::select! {
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+        () = tokio::time::sleep(pause) => job.await,
+    }
 }
 
 async fn rounds(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
