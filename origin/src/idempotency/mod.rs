@@ -78,7 +78,7 @@ impl ReplyWithId {
         // No row has it, and no other number of a reply looks like it.
         let stand_in = i64::MIN;
         let text = serde_json::to_string(&reply(stand_in)).map_err(IdempotencyError::Reply)?;
-        let (before, after) = text.split_once(&stand_in.to_string()).ok_or(IdempotencyError::NoReply)?;
+        let (before, after) = text.split_once(&stand_in.to_string()).ok_or(IdempotencyError::NoId)?;
         Ok(ReplyWithId { before: before.to_owned(), id, after: after.to_owned() })
     }
 }
@@ -112,6 +112,8 @@ pub enum IdempotencyError {
     Reply(#[source] serde_json::Error),
     #[error("the key was taken without a reply")]
     NoReply,
+    #[error("the reply does not name the id that it is to name")]
+    NoId,
     #[error(transparent)]
     Lookup(#[from] LookupError),
     #[error(transparent)]
@@ -124,7 +126,7 @@ impl From<IdempotencyError> for ApiError {
             IdempotencyError::Reused => Problem::IdempotencyKeyReused.into(),
             IdempotencyError::Lookup(error) => error.into(),
             IdempotencyError::Database(error) => error.into(),
-            IdempotencyError::Reply(_) | IdempotencyError::NoReply => {
+            IdempotencyError::Reply(_) | IdempotencyError::NoReply | IdempotencyError::NoId => {
                 ApiError::caused(Problem::Internal, error)
             }
         }
@@ -267,6 +269,7 @@ mod tests {
         };
         let ReplyWithId { before, after, .. } = ReplyWithId::new(RowId::Known(77), reply).unwrap();
         assert_eq!(format!("{before}77{after}"), serde_json::to_string(&reply(77)).unwrap());
-        assert!(ReplyWithId::new(RowId::Known(1), |_| "no id").is_err());
+        let without = ReplyWithId::new(RowId::Known(1), |_| "no id");
+        assert!(matches!(without, Err(IdempotencyError::NoId)), "{without:?}");
     }
 }
