@@ -10,11 +10,9 @@ async fn shows(shop: &Shop, sku: i64, level: i64) {
 }
 
 /// An origin that dies between the gate and MySQL leaves exactly this: levels lowered, a hold, no order.
-async fn leave_a_hold(shop: &Shop, sku: i64, order_no: &str, quantity: &str, taken_ms: i64) {
-    shop.redis_command(&["DECRBY", &format!(":stock:{sku}"), quantity]).await;
-    let key = format!("{}:stock:{sku}", shop.redis_prefix());
-    shop.redis_command(&["HSET", &format!(":hold:{order_no}"), &key, quantity]).await;
-    shop.redis_command(&["ZADD", ":holds", &taken_ms.to_string(), order_no]).await;
+async fn leave_a_hold(shop: &Shop, sku: i64, order_no: &str, quantity: u32, taken_ms: i64) {
+    shop.redis_command(&["DECRBY", &format!(":stock:{sku}"), &quantity.to_string()]).await;
+    shop.write_hold(order_no, sku, quantity, taken_ms).await;
 }
 
 #[tokio::test]
@@ -22,7 +20,7 @@ async fn a_hold_whose_maker_died_is_given_back_and_its_number_is_buried() {
     let shop = ShopPlan::new().worker().start().await;
     let (_, sku, _) = shop.first_product().await;
     let before = i64::from(shop.stock(sku).await.available);
-    leave_a_hold(&shop, sku, "2026010100000000000001", "7", (unix_now() - 60) * 1000).await;
+    leave_a_hold(&shop, sku, "2026010100000000000001", 7, (unix_now() - 60) * 1000).await;
     shows(&shop, sku, before).await;
     assert_eq!(shop.count("SELECT COUNT(*) FROM order_tombstones").await, 1);
     let (is_clean, report) = shop.reconcile(&[]).await;
@@ -39,13 +37,9 @@ async fn a_hold_left_beside_its_order_is_dropped_and_nothing_is_given_back() {
     shows(&shop, sku, before - 2).await;
     // As after a kill between COMMIT and the reply: the order is there, and so is its hold.
     let number = order["order_no"].as_str().unwrap();
-    let key = format!("{}:stock:{sku}", shop.redis_prefix());
-    shop.redis_command(&["HSET", &format!(":hold:{number}"), &key, "2"]).await;
-    shop.redis_command(&["ZADD", ":holds", &((unix_now() - 60) * 1000).to_string(), number]).await;
-    eventually(LONG, "the worker decides the hold", async || {
-        (!shop.redis_has(&format!(":hold:{number}")).await).then_some(())
-    })
-    .await;
+    shop.write_hold(number, sku, 2, (unix_now() - 60) * 1000).await;
+    eventually(LONG, "the worker decides the hold", async || shop.holds().await.is_empty().then_some(()))
+        .await;
     assert_eq!(shop.gate(sku).await, Some(before - 2));
     assert_eq!(shop.count("SELECT COUNT(*) FROM order_tombstones").await, 0);
 }
@@ -55,11 +49,11 @@ async fn a_young_hold_is_left_to_its_maker() {
     let shop = ShopPlan::new().worker().start().await;
     let (_, sku, _) = shop.first_product().await;
     let before = i64::from(shop.stock(sku).await.available);
-    leave_a_hold(&shop, sku, "2026010100000000000002", "3", unix_now() * 1000 + 60_000).await;
+    leave_a_hold(&shop, sku, "2026010100000000000002", 3, unix_now() * 1000 + 60_000).await;
     // A level that is wrong besides is mended around the hold: what is held counts as right.
     shop.redis_command(&["INCRBY", &format!(":stock:{sku}"), "50"]).await;
     shows(&shop, sku, before - 3).await;
-    assert!(shop.redis_has(":hold:2026010100000000000002").await);
+    assert_eq!(shop.holds().await, ["2026010100000000000002"]);
     let (is_clean, report) = shop.reconcile(&[]).await;
     assert!(is_clean, "{report}");
 }

@@ -57,21 +57,20 @@ impl Shop {
             .expect("Redis answers")
     }
 
+    /// Writes a hold of an order as the gate does: so many of a SKU, taken at a moment in milliseconds since 1970.
+    pub async fn write_hold(&self, order_no: &str, sku: i64, quantity: u32, taken_ms: i64) {
+        let hold = format!("{taken_ms} {}:stock:{sku} {quantity}", self.schema.name);
+        self.redis_command(&["HSET", ":held", order_no, &hold]).await;
+    }
+
     /// Every hold in the gate is now as old as one whose maker is gone for good.
     pub async fn age_holds(&self) {
-        let mut redis = self.schema.redis().await;
-        let key = format!("{}:holds", self.schema.name);
-        let numbers: Vec<String> = redis::cmd("ZRANGE")
-            .arg(&key)
-            .arg(0)
-            .arg(-1)
-            .query_async(&mut redis)
-            .await
-            .expect("Redis answers");
-        for number in numbers {
-            // XX: one that its maker drops meanwhile stays dropped.
-            self.redis_command(&["ZADD", ":holds", "XX", "0", &number]).await;
-        }
+        // At once: a hold that its maker drops meanwhile stays dropped.
+        let script = "local all = redis.call('HGETALL', KEYS[1]) \
+                      for i = 1, #all, 2 do \
+                        redis.call('HSET', KEYS[1], all[i], (string.gsub(all[i + 1], '^%d+', '0'))) \
+                      end";
+        self.redis_command(&["EVAL", script, "1", ":held"]).await;
     }
 
     /// Redis loses everything that this shop had in it, as a restart without persistence does.
@@ -83,10 +82,23 @@ impl Shop {
         let _: () = redis::cmd("DEL").arg(keys).query_async(&mut redis).await.expect("Redis answers");
     }
 
+    /// Redis loses which requests came lately; says how many it knew.
+    pub async fn forget_requests(&self) -> usize {
+        let mut redis = self.schema.redis().await;
+        let pattern = format!("{}:twins:*", self.schema.name);
+        let periods: Vec<String> = redis.keys(pattern).await.expect("Redis answers");
+        let mut known = 0;
+        for period in periods {
+            known += redis.hlen::<_, usize>(&period).await.expect("Redis answers");
+            redis.del::<_, ()>(&period).await.expect("Redis answers");
+        }
+        known
+    }
+
     /// Numbers of the orders that have a hold in the gate.
     pub async fn holds(&self) -> Vec<String> {
-        let key = format!("{}:holds", self.schema.name);
-        self.schema.redis().await.zrange(key, 0, -1).await.expect("Redis answers")
+        let key = format!("{}:held", self.schema.name);
+        self.schema.redis().await.hkeys(key).await.expect("Redis answers")
     }
 
     /// The generation that the gate shows, if any.

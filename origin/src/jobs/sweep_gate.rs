@@ -8,9 +8,9 @@ use crate::orders;
 use crate::stock::{self, service::Drift};
 
 /// A hold lives for the milliseconds that an order's transaction takes; one this old has lost its maker.
-const HOLD_LIFE_MS: i128 = 20_000;
+const HOLD_LIFE_MS: i64 = 20_000;
 /// Holds a round.
-const MOST_HOLDS: isize = 100;
+const MOST_HOLDS: usize = 100;
 /// Least time between two looks at every level.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -27,8 +27,7 @@ impl Sweeper {
     /// # Errors
     /// When MySQL or Redis is away.
     pub async fn run(&mut self, app: &Arc<App>) -> anyhow::Result<()> {
-        let now_ms = app.clock.now().unix_timestamp_nanos() / 1_000_000;
-        for order_no in stock::service::old_holds(app, now_ms - HOLD_LIFE_MS, MOST_HOLDS).await? {
+        for order_no in stock::service::old_holds(app, HOLD_LIFE_MS, MOST_HOLDS).await? {
             let swept = orders::service::sweep_hold(app, order_no.clone()).await?;
             tracing::info!(%order_no, ?swept, "a hold without a maker");
         }

@@ -20,7 +20,7 @@ use crate::db::script::RowId;
 use crate::error::ApiError;
 use crate::idempotency::Keyed;
 use crate::stock::Line;
-use crate::stock::gate::Hold;
+use crate::stock::taking::Hold;
 use crate::{addresses, coupons, freight};
 
 /// An order that is ready to be written.

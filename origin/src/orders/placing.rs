@@ -17,9 +17,9 @@ use crate::app::App;
 use crate::crash::{self, Point};
 use crate::error::ApiError;
 use crate::idempotency::{Earlier, Keyed};
-use crate::stock::gate::Taken;
 use crate::stock::service::StockError;
 use crate::stock::sold_out::Outlook;
+use crate::stock::taking::{Taken, Taking};
 use crate::users::service::Claim;
 use crate::{catalog, stock, users};
 
@@ -163,7 +163,8 @@ async fn pass_gate(app: &App, draft: &Draft) -> Result<Option<CreatedOrder>, Api
     // That a made-up key has no reply is known already.
     let mut has_looked = draft.keyed.is_implicit();
     loop {
-        let taken = app.gate.take(&hold, &draft.lines, milliseconds(draft.now), has_looked).await;
+        let taking = Taking { hold: hold.clone(), lines: draft.lines.clone(), has_looked };
+        let taken = app.gate.take(taking).await;
         if let Taken::Yes = taken {
             stock::service::note_taken(app, &draft.lines);
             return Ok(None);
@@ -206,11 +207,6 @@ async fn earlier_reply(
         Earlier::Reply(reply) => Ok(Some(reply)),
         Earlier::Nothing | Earlier::Forgotten => Ok(None),
     }
-}
-
-/// Milliseconds since 1970.
-fn milliseconds(moment: OffsetDateTime) -> i128 {
-    moment.unix_timestamp_nanos() / 1_000_000
 }
 
 /// The connection broke during COMMIT. The hold is never given back blindly: the order's number tells.

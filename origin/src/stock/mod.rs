@@ -3,10 +3,12 @@
 
 pub mod buyers;
 pub mod gate;
+mod held;
 pub mod model;
 pub mod service;
 pub mod sold_out;
 mod store;
+pub mod taking;
 
 use farmgate_shared::ids::SkuId;
 

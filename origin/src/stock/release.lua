@@ -1,13 +1,18 @@
--- Undoes a take. KEYS: epoch, the order's hold, all holds, and the request's marker where it is known.
--- ARGV: epoch, order number.
--- A maker that knows another generation gives nothing back; holds of old generations are gone already (clear.lua).
-local hold = redis.call('HGETALL', KEYS[2])
-if #hold > 0 and redis.call('GET', KEYS[1]) == ARGV[1] then
-  for i = 1, #hold, 2 do
-    redis.call('INCRBY', hold[i], hold[i + 1])
+-- Undoes a take. KEYS: epoch, all holds, what the names of the markers begin with.
+-- ARGV: epoch, order number, how long a marker stays (ms), the request where it is known.
+-- A maker that knows another generation gives nothing back: holds of old generations are gone already.
+local hold = redis.call('HGET', KEYS[2], ARGV[2])
+if hold and redis.call('GET', KEYS[1]) == ARGV[1] then
+  for stock, quantity in string.gmatch(hold, ' (%S+) (%d+)') do
+    if redis.call('EXISTS', stock) == 1 then redis.call('INCRBY', stock, quantity) end
   end
 end
-redis.call('DEL', KEYS[2])
-redis.call('ZREM', KEYS[3], ARGV[2])
-if KEYS[4] and redis.call('GET', KEYS[4]) == ARGV[2] then redis.call('DEL', KEYS[4]) end
-return #hold / 2
+redis.call('HDEL', KEYS[2], ARGV[2])
+if ARGV[4] then
+  local period = math.floor(redis.call('TIME')[1] * 1000 / ARGV[3])
+  for _, markers in ipairs({ KEYS[3] .. period, KEYS[3] .. (period - 1) }) do
+    local marker = redis.call('HGET', markers, ARGV[4])
+    if marker and string.match(marker, '^%S+') == ARGV[2] then redis.call('HDEL', markers, ARGV[4]) end
+  end
+end
+return hold and 1 or 0

@@ -326,13 +326,13 @@ pub async fn mend_gate(app: &App, before: &Drift, now: &Drift) -> anyhow::Result
     Ok(mended)
 }
 
-/// Order numbers whose hold has stood in the gate since before `taken_before_ms`: their maker died, or could not say
+/// Order numbers whose hold has stood in the gate for longer than `life_ms` milliseconds: their maker died, or could not say
 /// whether it committed.
 ///
 /// # Errors
 /// When Redis is away.
-pub async fn old_holds(app: &App, taken_before_ms: i128, most: isize) -> redis::RedisResult<Vec<OrderNo>> {
-    app.gate.holds_taken_before(taken_before_ms, most).await
+pub async fn old_holds(app: &App, life_ms: i64, most: usize) -> redis::RedisResult<Vec<OrderNo>> {
+    app.gate.holds_older_than(life_ms, most).await
 }
 
 /// The gate refused: requests for as much are refused here for a moment, without asking it.
