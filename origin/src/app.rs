@@ -10,6 +10,7 @@ use crate::clock::{Clock, SystemClock, WrongClock};
 use crate::config::Config;
 use crate::db::Db;
 use crate::db::index::BlindIndex;
+use crate::db::lookup::Reader;
 use crate::db::seal::Seal;
 use crate::http::edge_signature::EdgeGuard;
 use crate::limits::Limits;
@@ -53,7 +54,7 @@ pub struct App {
     pub order_writer: Writer,
 }
 
-/// What every order reads from MySQL: one statement reads for all orders that ask at the same time.
+/// What every order reads from MySQL: one trip reads for all orders that ask at the same time.
 #[derive(Debug)]
 pub struct Reads {
     pub standings: users::service::Standings,
@@ -64,11 +65,12 @@ pub struct Reads {
 
 impl Reads {
     fn new(db: &Db) -> Reads {
+        let reader = Reader::new(db);
         Reads {
-            standings: users::service::standings(db),
-            keys: idempotency::keys(db),
-            addresses: addresses::service::addresses(db),
-            offers: catalog::offers::Offers::new(db),
+            standings: users::service::standings(&reader),
+            keys: idempotency::keys(&reader),
+            addresses: addresses::service::addresses(&reader),
+            offers: catalog::offers::Offers::new(&reader),
         }
     }
 }

@@ -10,10 +10,10 @@ use sqlx::{MySqlConnection, MySqlPool};
 
 use super::store::{self, AddressRow};
 use crate::app::App;
-use crate::db::lookup::{Lookup, LookupError};
+use crate::db::lookup::{Lookup, LookupError, Reader};
 use crate::db::reseal::{self, Resealed, SealedRow};
 use crate::db::seal::{Place, Seal, SealError};
-use crate::db::{Db, Retryable, TransactionError};
+use crate::db::{Retryable, TransactionError};
 use crate::error::ApiError;
 
 /// Most addresses a shopper may keep.
@@ -24,13 +24,13 @@ const MAX_ADDRESSES: i64 = 50;
 pub type Addresses = Lookup<(UserId, AddressId), AddressRow>;
 
 /// How addresses are read.
-pub fn addresses(db: &Db) -> Addresses {
-    Lookup::new("addresses", db, |connection, asked| {
-        Box::pin(async move {
-            let rows = store::find_all(connection, asked.into_iter().map(|(_, id)| id)).await?;
-            Ok(rows.into_iter().map(|row| ((UserId(row.user_id), AddressId(row.id)), row)).collect())
-        })
-    })
+pub fn addresses(reader: &Reader) -> Addresses {
+    let with_key = |row: AddressRow| ((UserId(row.user_id), AddressId(row.id)), row);
+    Lookup::new(
+        reader,
+        |script, asked| store::find_all(script, asked.iter().map(|(_, id)| *id)),
+        move |ran, said| Ok(ran.read(said)?.into_iter().map(with_key).collect()),
+    )
 }
 
 /// Why an address was not read or written.

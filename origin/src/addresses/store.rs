@@ -2,10 +2,10 @@
 
 use farmgate_shared::api::addresses::AddressInput;
 use farmgate_shared::ids::{AddressId, UserId};
-use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder};
+use sqlx::{FromRow, MySqlConnection, MySqlPool};
 
-use crate::db::push_list;
 use crate::db::reseal::SealedRow;
+use crate::db::script::{Said, Script};
 
 #[derive(Clone, Debug, FromRow)]
 pub struct AddressRow {
@@ -30,16 +30,16 @@ pub async fn list(pool: &MySqlPool, user: UserId) -> Result<Vec<AddressRow>, sql
 }
 
 /// Addresses of several users: the caller compares `user_id`.
-pub async fn find_all(
-    connection: &mut MySqlConnection,
-    ids: impl IntoIterator<Item = AddressId>,
-) -> Result<Vec<AddressRow>, sqlx::Error> {
-    let mut query = QueryBuilder::new(
-        "SELECT id, user_id, contact_sealed, province, city, district, region_code, is_default FROM addresses \
-         WHERE id IN ",
-    );
-    push_list(&mut query, ids.into_iter().map(|id| id.0));
-    query.build_query_as().fetch_all(connection).await
+pub fn find_all(script: &mut Script, ids: impl Iterator<Item = AddressId>) -> Said {
+    script.statement(|sql| {
+        sql.sql(
+            "SELECT id, user_id, contact_sealed, province, city, district, region_code, is_default FROM addresses \
+             WHERE id IN ",
+        );
+        sql.list(ids, |sql, id| {
+            sql.int(id.0);
+        });
+    })
 }
 
 /// Takes the user's row, so that two changes of one shopper's addresses go one after the other.

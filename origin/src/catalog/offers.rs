@@ -2,8 +2,6 @@
 //! snapshot while MySQL names the snapshot's version, which one small read tells for many orders, and from MySQL's rows
 //! while it names another.
 
-use std::collections::HashMap;
-
 use farmgate_shared::api::orders::{OrderLine, Quantity, Wanted};
 use farmgate_shared::ids::{CategoryId, ProductId, SkuId};
 use farmgate_shared::money::Fen;
@@ -12,8 +10,7 @@ use farmgate_shared::problem::Problem;
 use super::Catalog;
 use super::snapshot::{ForSale, Snapshot};
 use super::store::{self, OfferRow};
-use crate::db::Db;
-use crate::db::lookup::Lookup;
+use crate::db::lookup::{Lookup, Reader};
 use crate::error::ApiError;
 
 /// What an order line costs and shows, read from the database when the order is made.
@@ -70,22 +67,21 @@ pub struct Offers {
 }
 
 impl Offers {
-    pub fn new(db: &Db) -> Offers {
+    pub fn new(reader: &Reader) -> Offers {
+        let version = |(version,): (i64,)| ((), version);
+        let of_sku = |row: OfferRow| (SkuId(row.sku_id), row.into());
+        let of_product = |row: OfferRow| (ProductId(row.product_id), row.into());
         Offers {
-            version: Lookup::new("catalog_version", db, |connection, _| {
-                Box::pin(async move { Ok(HashMap::from([((), store::version(connection).await?)])) })
+            version: Lookup::new(
+                reader,
+                |script, _| store::say_version(script),
+                move |ran, said| Ok(ran.read(said)?.into_iter().map(version).collect()),
+            ),
+            skus: Lookup::new(reader, store::offers, move |ran, said| {
+                Ok(ran.read(said)?.into_iter().map(of_sku).collect())
             }),
-            skus: Lookup::new("offers", db, |connection, skus| {
-                Box::pin(async move {
-                    let rows = store::offers(connection, skus).await?;
-                    Ok(rows.into_iter().map(|row| (SkuId(row.sku_id), row.into())).collect())
-                })
-            }),
-            products: Lookup::new("default_offers", db, |connection, products| {
-                Box::pin(async move {
-                    let rows = store::default_offers(connection, products).await?;
-                    Ok(rows.into_iter().map(|row| (ProductId(row.product_id), row.into())).collect())
-                })
+            products: Lookup::new(reader, store::default_offers, move |ran, said| {
+                Ok(ran.read(said)?.into_iter().map(of_product).collect())
             }),
         }
     }

@@ -3,9 +3,9 @@
 use farmgate_shared::ids::{ProductId, SkuId};
 use futures_core::stream::BoxStream;
 use sqlx::types::Json;
-use sqlx::{Executor, FromRow, MySqlConnection, MySqlExecutor, QueryBuilder};
+use sqlx::{Executor, FromRow, MySqlConnection, MySqlExecutor};
 
-use crate::db::push_list;
+use crate::db::script::{Said, Script};
 
 #[derive(Debug, FromRow)]
 pub struct CategoryRow {
@@ -53,6 +53,14 @@ pub struct OfferRow {
     pub price_fen: i64,
 }
 
+/// The columns of [`OfferRow`].
+macro_rules! offer_columns {
+    () => {
+        "s.id AS sku_id, p.id AS product_id, COALESCE(p.category_id, 0) AS category_id, p.name, \
+         COALESCE(p.images, JSON_ARRAY()) AS images, s.specifications, s.price_fen"
+    };
+}
+
 /// From now on, and until the connection is closed, everything is read as it is now.
 pub async fn begin_reading(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
@@ -61,8 +69,17 @@ pub async fn begin_reading(connection: &mut MySqlConnection) -> Result<(), sqlx:
 }
 
 pub async fn version(executor: impl MySqlExecutor<'_>) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT version FROM catalog_version WHERE id = 1").fetch_one(executor).await
+    sqlx::query_scalar(VERSION).fetch_one(executor).await
 }
+
+/// The same, as a part of a script.
+pub fn say_version(script: &mut Script) -> Said {
+    script.statement(|sql| {
+        sql.sql(VERSION);
+    })
+}
+
+const VERSION: &str = "SELECT version FROM catalog_version WHERE id = 1";
 
 /// In the transaction of every edit, and last in it: readers reload once it commits. The row is one for the whole shop,
 /// so edits commit one after the other, each waiting for the COMMIT of the one before and for no more; and because
@@ -101,32 +118,33 @@ pub fn skus(connection: &mut MySqlConnection) -> BoxStream<'_, Result<SkuRow, sq
 }
 
 /// The first SKU on sale of each product that is on sale.
-pub async fn default_offers(
-    connection: &mut MySqlConnection,
-    products: impl IntoIterator<Item = ProductId>,
-) -> Result<Vec<OfferRow>, sqlx::Error> {
-    let mut query = QueryBuilder::new(
-        "SELECT s.id AS sku_id, p.id AS product_id, COALESCE(p.category_id, 0) AS category_id, p.name, \
-         COALESCE(p.images, JSON_ARRAY()) AS images, s.specifications, s.price_fen FROM products p JOIN product_skus s ON s.id = \
-         (SELECT k.id FROM product_skus k WHERE k.product_id = p.id AND k.status = 1 \
-         ORDER BY k.sort_order, k.id LIMIT 1) WHERE p.status = 1 AND p.id IN ",
-    );
-    push_list(&mut query, products.into_iter().map(|product| product.0));
-    query.build_query_as().fetch_all(connection).await
+pub fn default_offers(script: &mut Script, products: &[ProductId]) -> Said {
+    script.statement(|sql| {
+        sql.sql(concat!(
+            "SELECT ",
+            offer_columns!(),
+            " FROM products p JOIN product_skus s ON s.id = (SELECT k.id FROM product_skus k WHERE k.product_id = p.id \
+             AND k.status = 1 ORDER BY k.sort_order, k.id LIMIT 1) WHERE p.status = 1 AND p.id IN "
+        ));
+        sql.list(products, |sql, product| {
+            sql.int(product.0);
+        });
+    })
 }
 
 /// Those of the SKUs that are on sale.
-pub async fn offers(
-    connection: &mut MySqlConnection,
-    skus: impl IntoIterator<Item = SkuId>,
-) -> Result<Vec<OfferRow>, sqlx::Error> {
-    let mut query = QueryBuilder::new(
-        "SELECT s.id AS sku_id, p.id AS product_id, COALESCE(p.category_id, 0) AS category_id, p.name, \
-         COALESCE(p.images, JSON_ARRAY()) AS images, s.specifications, s.price_fen FROM product_skus s JOIN products p ON p.id = s.product_id \
-         WHERE p.status = 1 AND s.status = 1 AND s.id IN ",
-    );
-    push_list(&mut query, skus.into_iter().map(|sku| sku.0));
-    query.build_query_as().fetch_all(connection).await
+pub fn offers(script: &mut Script, skus: &[SkuId]) -> Said {
+    script.statement(|sql| {
+        sql.sql(concat!(
+            "SELECT ",
+            offer_columns!(),
+            " FROM product_skus s JOIN products p ON p.id = s.product_id \
+             WHERE p.status = 1 AND s.status = 1 AND s.id IN "
+        ));
+        sql.list(skus, |sql, sku| {
+            sql.int(sku.0);
+        });
+    })
 }
 
 pub async fn upsert_category(connection: &mut MySqlConnection, row: &CategoryRow) -> Result<(), sqlx::Error> {

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use farmgate_shared::ids::OrderId;
 use farmgate_shared::money::Fen;
 use sqlx::mysql::MySqlRow;
-use sqlx::{AssertSqlSafe, Either, Executor, MySqlConnection};
+use sqlx::{AssertSqlSafe, Either, Executor, FromRow, MySqlConnection};
 use time::OffsetDateTime;
 
 /// Bytes of one trip, so that it fits into one record of TLS: sqlx 0.9.0 leaves Nagle's algorithm on (its issue 4335), and
@@ -27,8 +27,15 @@ pub struct Script {
 }
 
 /// The place of a statement in a script.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Said(usize);
+
+#[cfg(test)]
+impl Said {
+    pub fn place(self) -> usize {
+        self.0
+    }
+}
 
 /// The id of a row, which may be one that the same script inserts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +74,17 @@ impl Ran {
     /// The rows that a query gave.
     pub fn rows(&self, query: Said) -> impl Iterator<Item = &MySqlRow> {
         self.rows.iter().filter(move |(of, _)| *of == query.0).map(|(_, row)| row)
+    }
+
+    /// The same, understood.
+    ///
+    /// # Errors
+    /// When a row is not of this shape.
+    pub fn read<T>(&self, query: Said) -> Result<Vec<T>, sqlx::Error>
+    where
+        T: for<'r> FromRow<'r, MySqlRow>,
+    {
+        self.rows(query).map(T::from_row).collect()
     }
 
     /// The id that a row got, where MySQL numbers rows in steps of `step`.
@@ -271,9 +289,7 @@ impl Sql<'_> {
 
     pub fn bytes(&mut self, value: &[u8]) -> &mut Self {
         self.text.push_str("X'");
-        for byte in value {
-            self.write(format_args!("{byte:02X}"));
-        }
+        self.text.push_str(&farmgate_shared::edge_auth::hex(value));
         self.text.push('\'');
         self
     }
@@ -347,7 +363,7 @@ mod tests {
             written(|sql| {
                 sql.text("果");
             }),
-            "_utf8mb4 X'E69E9C'"
+            "_utf8mb4 X'e69e9c'"
         );
         assert_eq!(
             written(|sql| {
@@ -359,7 +375,7 @@ mod tests {
             written(|sql| {
                 sql.bytes(&[0, 255]);
             }),
-            "X'00FF'"
+            "X'00ff'"
         );
         assert_eq!(
             written(|sql| {

@@ -4,8 +4,6 @@
 
 mod store;
 
-use std::collections::HashMap;
-
 use farmgate_shared::ids::UserId;
 use farmgate_shared::problem::Problem;
 use ring::digest::{SHA256, digest};
@@ -14,8 +12,7 @@ use serde::de::DeserializeOwned;
 use sqlx::{MySqlConnection, MySqlPool};
 use time::{Duration, OffsetDateTime};
 
-use crate::db::Db;
-use crate::db::lookup::{Lookup, LookupError};
+use crate::db::lookup::{Lookup, LookupError, Reader};
 use crate::db::script::{RowId, Script};
 use crate::error::ApiError;
 
@@ -23,12 +20,10 @@ use crate::error::ApiError;
 pub type Keys = Lookup<(UserId, String), store::KeyRow>;
 
 /// How keys are read.
-pub fn keys(db: &Db) -> Keys {
-    Lookup::new("idempotency_keys", db, |connection, keys| {
-        Box::pin(async move {
-            let rows = store::find_all(connection, keys).await?;
-            Ok(rows.into_iter().map(|(user, key, row)| ((UserId(user), key), row)).collect::<HashMap<_, _>>())
-        })
+pub fn keys(reader: &Reader) -> Keys {
+    let with_key = |found: store::FoundKey| ((UserId(found.user_id), found.idempotency_key), found.row);
+    Lookup::new(reader, store::find_all, move |ran, said| {
+        Ok(ran.read(said)?.into_iter().map(with_key).collect())
     })
 }
 

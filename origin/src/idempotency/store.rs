@@ -1,12 +1,20 @@
 //! SQL of `idempotency_keys`.
 
 use farmgate_shared::ids::UserId;
-use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder, Row};
+use sqlx::{FromRow, MySqlConnection, MySqlPool};
 use time::OffsetDateTime;
 
 use super::ReplyWithId;
-use crate::db::padded;
-use crate::db::script::Script;
+use crate::db::script::{Said, Script};
+
+/// A row and its key.
+#[derive(Debug, FromRow)]
+pub struct FoundKey {
+    pub user_id: i64,
+    pub idempotency_key: String,
+    #[sqlx(flatten)]
+    pub row: KeyRow,
+}
 
 #[derive(Clone, Debug, FromRow)]
 pub struct KeyRow {
@@ -16,22 +24,15 @@ pub struct KeyRow {
 }
 
 /// The rows of some keys, each with its user and key. Spelt with OR, which MariaDB too answers from the primary key.
-pub async fn find_all(
-    connection: &mut MySqlConnection,
-    keys: Vec<(UserId, String)>,
-) -> Result<Vec<(i64, String, KeyRow)>, sqlx::Error> {
-    let mut query = QueryBuilder::new(
-        "SELECT user_id, idempotency_key, body_hash, reply, created_at FROM idempotency_keys WHERE ",
-    );
-    let mut either = query.separated(" OR ");
-    for (user, key) in padded(keys) {
-        either.push("(user_id = ").push_bind_unseparated(user.0);
-        either.push_unseparated(" AND idempotency_key = ").push_bind_unseparated(key).push_unseparated(")");
-    }
-    let rows = query.build().fetch_all(connection).await?;
-    rows.iter()
-        .map(|row| Ok((row.try_get("user_id")?, row.try_get("idempotency_key")?, KeyRow::from_row(row)?)))
-        .collect()
+pub fn find_all(script: &mut Script, keys: &[(UserId, String)]) -> Said {
+    script.statement(|sql| {
+        sql.sql(
+            "SELECT user_id, idempotency_key, body_hash, reply, created_at FROM idempotency_keys WHERE FALSE",
+        );
+        for (user, key) in keys {
+            sql.sql(" OR (user_id = ").int(user.0).sql(" AND idempotency_key = ").text(key).sql(")");
+        }
+    })
 }
 
 /// Takes a key for this transaction: its row is made where there is none, and is this transaction's alone either way. A plain

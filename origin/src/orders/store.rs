@@ -109,7 +109,7 @@ fn number(sql: &mut Sql<'_>, number: &OrderNo) {
 
 /// Number, id, and the step between two ids.
 pub fn read_ids(ran: &Ran, ids: Said) -> Result<Vec<(String, i64, i64)>, sqlx::Error> {
-    ran.rows(ids).map(FromRow::from_row).collect()
+    ran.read(ids)
 }
 
 pub fn insert_items<'a>(script: &mut Script, items: impl IntoIterator<Item = (RowId, &'a Offer, Fen)>) {

@@ -12,9 +12,8 @@ use super::profile::Profile;
 use super::store;
 pub use super::store::UserRow;
 use crate::app::App;
-use crate::db::Db;
 use crate::db::index::BlindIndex;
-use crate::db::lookup::Lookup;
+use crate::db::lookup::{Lookup, Reader};
 use crate::error::ApiError;
 use crate::limits::Admission;
 use crate::limits::model::{Bucket, Class, Who};
@@ -31,15 +30,12 @@ pub struct Standing {
 pub type Standings = Lookup<UserId, Standing>;
 
 /// How standings are read.
-pub fn standings(db: &Db) -> Standings {
-    Lookup::new("standings", db, |connection, users| {
-        Box::pin(async move {
-            let rows = store::standings(connection, users).await?;
-            let standing = |(id, status, token_version): (i64, i8, u32)| {
-                (UserId(id), Standing { is_active: status == store::ACTIVE, token_version })
-            };
-            Ok(rows.into_iter().map(standing).collect())
-        })
+pub fn standings(reader: &Reader) -> Standings {
+    let standing = |(id, status, token_version): (i64, i8, u32)| {
+        (UserId(id), Standing { is_active: status == store::ACTIVE, token_version })
+    };
+    Lookup::new(reader, store::standings, move |ran, said| {
+        Ok(ran.read(said)?.into_iter().map(standing).collect())
     })
 }
 

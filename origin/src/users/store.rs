@@ -1,12 +1,13 @@
 //! SQL of `users`.
 
 use farmgate_shared::ids::UserId;
-use sqlx::{FromRow, MySqlConnection, MySqlPool, QueryBuilder};
+use sqlx::{FromRow, MySqlPool, QueryBuilder};
 use time::{Date, OffsetDateTime};
 
 use super::profile::{Edit, Profile};
 use crate::db::push_list;
 use crate::db::reseal::SealedRow;
+use crate::db::script::{Said, Script};
 
 /// `users.status` of an account that may log in.
 pub const ACTIVE: i8 = 1;
@@ -77,13 +78,12 @@ pub async fn find(pool: &MySqlPool, user: UserId) -> Result<Option<UserRow>, sql
 }
 
 /// Id, status and token version of some users.
-pub async fn standings(
-    connection: &mut MySqlConnection,
-    users: impl IntoIterator<Item = UserId>,
-) -> Result<Vec<(i64, i8, u32)>, sqlx::Error> {
-    let mut query = QueryBuilder::new("SELECT id, status, token_version FROM users WHERE id IN ");
-    push_list(&mut query, users.into_iter().map(|user| user.0));
-    query.build_query_as().fetch_all(connection).await
+pub fn standings(script: &mut Script, users: &[UserId]) -> Said {
+    script.statement(|sql| {
+        sql.sql("SELECT id, status, token_version FROM users WHERE id IN ").list(users, |sql, user| {
+            sql.int(user.0);
+        });
+    })
 }
 
 /// Id, nickname and avatar of some users.
