@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use futures_core::Stream as _;
 use sqlx::mysql::MySqlDatabaseError;
-use sqlx::{AssertSqlSafe, Connection as _, Either, Executor as _, MySqlConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection};
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
 
@@ -37,7 +37,7 @@ pub struct Written {
     /// Orders in committed batches, the last ones included.
     pub orders: u64,
     pub orders_in_time: u64,
-    /// Microseconds of each batch, from BEGIN to the end of COMMIT, in order of size: what each order in it waited.
+    /// Microseconds of each batch, from its first statement to the end of COMMIT, in order of size: what each order in it waited.
     pub batch_us: Vec<u32>,
     /// Batches that were rolled back and written again.
     pub retried: u64,
@@ -53,6 +53,7 @@ pub async fn run(url: &str, sku: i64, connections: u32, time: Duration) -> Resul
         let mut connection = MySqlConnection::connect(url).await?;
         // As the origin's connections are.
         connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+        connection.execute("SET SESSION autocommit = 0").await?;
         open.push(connection);
     }
     let end = Instant::now() + time;
@@ -78,7 +79,7 @@ async fn keep_writing(mut connection: MySqlConnection, sku: i64, end: Instant) -
     while Instant::now() < end {
         let started = Instant::now();
         let mut tries = 0;
-        while let Err(error) = transaction(&mut connection, sku).await {
+        while let Err(error) = write(&mut connection, sku).await {
             tries += 1;
             ensure!(is_conflict(&error) && tries < TRIES, "the bare loop: {error}");
             connection.execute("ROLLBACK").await?;
@@ -98,13 +99,6 @@ fn is_conflict(error: &sqlx::Error) -> bool {
     mysql.is_some_and(|error| [1205, 1213].contains(&error.number()))
 }
 
-async fn transaction(connection: &mut MySqlConnection, sku: i64) -> Result<(), sqlx::Error> {
-    connection.execute("BEGIN").await?;
-    write(connection, sku).await?;
-    connection.execute("COMMIT").await?;
-    Ok(())
-}
-
 /// One order of a batch.
 struct Row {
     number: String,
@@ -114,7 +108,7 @@ struct Row {
 }
 
 /// What one batch writes, in the order and in the trips of the origin's writer (`orders/writer.rs`): the guarded update of the
-/// SKU last, since it locks what all batches want. To be kept equal to that writer.
+/// SKU last but for COMMIT, since it locks what all batches want. To be kept equal to that writer.
 async fn write(connection: &mut MySqlConnection, sku: i64) -> Result<(), sqlx::Error> {
     let mut orders: Vec<Row> = (0..BATCH)
         .map(|_| next_number())
@@ -135,6 +129,11 @@ async fn write(connection: &mut MySqlConnection, sku: i64) -> Result<(), sqlx::E
         rows,
         true,
     );
+    let last_of_each = sizes.iter().scan(0, |rows, size| {
+        *rows += size;
+        Some(*rows - 1)
+    });
+    let lasts: Vec<usize> = last_of_each.collect();
     let ids = sizes.into_iter().enumerate().flat_map(|(piece, size)| (0..size).map(move |nth| (piece, nth)));
     for (order, (piece, nth)) in orders.iter_mut().zip(ids) {
         order.id = format!("@id{piece}+{nth}*@@auto_increment_increment");
@@ -165,10 +164,14 @@ async fn write(connection: &mut MySqlConnection, sku: i64) -> Result<(), sqlx::E
     );
     let quoted: Vec<String> = orders.iter().map(|order| format!("'{}'", order.number)).collect();
     let numbers = quoted.join(",");
-    script.say(format!("SELECT order_no FROM order_tombstones WHERE order_no IN ({numbers}) FOR UPDATE"));
-    script.say(format!(
-        "SELECT order_no, id, CAST(@@auto_increment_increment AS SIGNED) FROM orders WHERE order_no IN ({numbers})"
-    ));
+    let require = |condition: String| format!("SET @ok = IF({condition}, 1, EXP(999))");
+    script.say(require(format!(
+        "(SELECT COUNT(*) FROM order_tombstones WHERE order_no IN ({numbers}) FOR UPDATE) = 0"
+    )));
+    for Row { number, id, .. } in lasts.into_iter().filter_map(|last| orders.get(last)) {
+        script.say(require(format!("(SELECT id FROM orders WHERE order_no = '{number}') = {id}")));
+    }
+    script.say("SELECT CAST(@@auto_increment_increment AS SIGNED)");
     script.insert(
         "INSERT INTO stock_movements (sku_id, order_id, reason, available_change, held_change, sold_change) VALUES",
         of_each(|id, sku| format!("({sku},{id},'held',-1,1,0)")),
@@ -178,9 +181,9 @@ async fn write(connection: &mut MySqlConnection, sku: i64) -> Result<(), sqlx::E
         "UPDATE stock SET available = available - {BATCH}, held = held + {BATCH} \
          WHERE sku_id = {sku} AND available >= {BATCH}"
     ));
-    // The rows are those of the orders; the last count is the update's.
-    let (rows, changed) = script.run(connection).await?;
-    if (rows, changed) == (BATCH, 1) { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+    script.say(require("ROW_COUNT() = 1".to_owned()));
+    script.say("COMMIT");
+    script.run(connection).await
 }
 
 /// As MySQL reads it.
@@ -233,20 +236,15 @@ impl Script {
         }
     }
 
-    /// Runs it: how many rows came, and how many the last statement changed.
-    async fn run(self, connection: &mut MySqlConnection) -> Result<(usize, u64), sqlx::Error> {
-        let (mut rows, mut changed) = (0, 0);
+    async fn run(self, connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
         for trip in self.trips {
             let results = sqlx::raw_sql(AssertSqlSafe(trip)).fetch_many(&mut *connection);
             let mut results = std::pin::pin!(results);
             while let Some(result) = std::future::poll_fn(|context| results.as_mut().poll_next(context)).await
             {
-                match result? {
-                    Either::Left(done) => changed = done.rows_affected(),
-                    Either::Right(_) => rows += 1,
-                }
+                result?;
             }
         }
-        Ok((rows, changed))
+        Ok(())
     }
 }

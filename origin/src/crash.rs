@@ -9,7 +9,7 @@
 pub enum Point {
     /// The gate has taken an order's goods; MySQL knows nothing yet.
     AfterGate,
-    /// The order's rows are written, its stock is not, and nothing is committed.
+    /// The order's rows are written and its stock is held; nothing is committed.
     InBatch,
     /// The order is made for good; its hold still stands and nobody was told.
     AfterCommit,
@@ -47,6 +47,19 @@ pub fn point(point: Point) {
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn point(_: Point) {}
+
+/// Whether this process may die at a point: so that what is one step elsewhere is two where a test wants to come between.
+#[cfg(debug_assertions)]
+pub fn is_armed(point: Point) -> bool {
+    armed::is_armed(point)
+}
+
+/// Never.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub const fn is_armed(_: Point) -> bool {
+    false
+}
 
 #[cfg(debug_assertions)]
 pub use armed::arm;
@@ -152,6 +165,10 @@ mod armed {
         let text = text.into_string().map_err(|_| anyhow!("{VARIABLE} is no text"))?;
         let armed = Armed::parse(&text).context(VARIABLE)?;
         ARMED.set(armed).map_err(|_| anyhow!("{VARIABLE} is read once, by `main`"))
+    }
+
+    pub fn is_armed(point: Point) -> bool {
+        ARMED.get().is_some_and(|armed| armed.at == point)
     }
 
     pub fn pass(point: Point) {

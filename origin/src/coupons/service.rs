@@ -13,7 +13,7 @@ use super::model::Terms;
 use super::show::{show, show_issue, terms, validity};
 use super::store::{self, HeldRow, IssueRow, Spend};
 use crate::app::App;
-use crate::db::script::{Ran, Said, Script};
+use crate::db::script::{Said, Script};
 use crate::db::{Retryable, TransactionError, is_duplicate};
 use crate::error::ApiError;
 use crate::idempotency::{Earlier, IdempotencyError, Keyed, Start};
@@ -228,34 +228,40 @@ pub async fn usable(
     terms(&row.terms, row.id)
 }
 
-/// In a script that makes some orders: spends their coupons. What it came to is to be asked once the script has run.
+/// In a script that makes some orders: spends their coupons, all of them.
 pub fn spend(script: &mut Script, spends: Vec<Spend>) -> Spending {
     let latest = spends.iter().map(|spend| spend.at).max();
-    let said = latest.map(|latest| store::spend(script, &spends, latest));
-    Spending { spends, said }
+    let all_spent = latest.map(|latest| {
+        store::spend(script, &spends, latest);
+        script.require_changed(spends.len())
+    });
+    Spending { spends, all_spent }
 }
 
 /// What a script is to spend.
 #[derive(Debug)]
 pub struct Spending {
     spends: Vec<Spend>,
-    said: Option<Said>,
+    all_spent: Option<Said>,
 }
 
 impl Spending {
-    /// Whether all of them are spent.
+    /// Why the script ended at a condition, if it is this one's; in its transaction.
     ///
     /// # Errors
-    /// [`CouponError::Used`] or [`CouponError::NotValidNow`], or [`CouponError::SomeNotSpent`] where it takes doing the
-    /// orders one by one to say which; the caller rolls back.
-    pub async fn check(&self, ran: &Ran, connection: &mut MySqlConnection) -> Result<(), CouponError> {
-        let spent = self.said.map_or(0, |said| ran.affected(said));
-        match self.spends.as_slice() {
-            spends if usize::try_from(spent) == Ok(spends.len()) => Ok(()),
-            [only] if store::is_spent(connection, only.coupon).await? => Err(CouponError::Used),
-            [_] => Err(CouponError::NotValidNow),
-            _ => Err(CouponError::SomeNotSpent),
+    /// When MySQL is away.
+    pub async fn refusal(
+        &self,
+        broken: Said,
+        connection: &mut MySqlConnection,
+    ) -> Result<Option<CouponError>, sqlx::Error> {
+        if self.all_spent != Some(broken) {
+            return Ok(None);
         }
+        // It takes doing the orders one by one to say for which.
+        let [only] = self.spends.as_slice() else { return Ok(Some(CouponError::SomeNotSpent)) };
+        let is_spent = store::is_spent(connection, only.coupon).await?;
+        Ok(Some(if is_spent { CouponError::Used } else { CouponError::NotValidNow }))
     }
 }
 

@@ -7,7 +7,7 @@ use sqlx::{FromRow, MySql, MySqlConnection, MySqlPool, QueryBuilder};
 use time::OffsetDateTime;
 
 use crate::db::push_list;
-use crate::db::script::{RowId, Said, Script, Sql};
+use crate::db::script::{RowId, Script, Sql};
 
 /// What a coupon is good for, in both tables.
 #[derive(Clone, Debug, FromRow)]
@@ -234,7 +234,7 @@ pub struct Spend {
 
 /// Spends coupons that are theirs, unspent and valid; the count of rows tells how many were. The others are left as they
 /// were, and so is the second of two spends of one coupon: the first WHEN has it. Rows are taken in the order of their ids.
-pub fn spend(script: &mut Script, spends: &[Spend], at: OffsetDateTime) -> Said {
+pub fn spend(script: &mut Script, spends: &[Spend], at: OffsetDateTime) {
     let case = |sql: &mut Sql<'_>, value: fn(&mut Sql<'_>, &Spend)| {
         sql.sql("CASE id");
         for spend in spends {
@@ -257,7 +257,7 @@ pub fn spend(script: &mut Script, spends: &[Spend], at: OffsetDateTime) -> Said 
         });
         sql.sql(" AND order_id IS NULL AND valid_from <= ").moment(at);
         sql.sql(" AND valid_until > ").moment(at).sql(" ORDER BY id");
-    })
+    });
 }
 
 /// Whether a coupon is spent, within the transaction that could not spend it.

@@ -43,7 +43,9 @@ impl Reader {
         let db = db.clone();
         Reader::over(move |script| {
             let db = db.clone();
-            Box::pin(async move { db.read(|connection| Box::pin(script.run(connection))).await })
+            Box::pin(async move {
+                db.read(|connection| Box::pin(async move { script.run(connection).await })).await
+            })
         })
     }
 

@@ -14,9 +14,11 @@ use anyhow::Context;
 use futures_core::future::BoxFuture;
 use secrecy::ExposeSecret;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
+use sqlx::pool::PoolConnection;
 use sqlx::{ConnectOptions, Executor, MySql, MySqlConnection, MySqlPool};
 
 use self::kept::Kept;
+use self::script::{Ran, Script};
 use crate::config::MysqlConfig;
 
 /// The schema's migrations, compiled in.
@@ -120,6 +122,33 @@ impl Db {
         }
     }
 
+    /// Runs a script as a transaction, COMMIT among its trips; a deadlock or lock time-out runs it again. Where a condition
+    /// did not hold ([`Ran::broken`]), nothing was committed. To be awaited to its end, whatever becomes of the client.
+    /// `before_commit` is done before the trip that commits.
+    ///
+    /// # Errors
+    /// As [`Db::transaction`]; a connection that broke during the last trip may have done so during COMMIT.
+    pub async fn commit(
+        &self,
+        name: &'static str,
+        mut script: Script,
+        before_commit: impl Fn(),
+    ) -> Result<Ran, TransactionError<sqlx::Error>> {
+        script.statement(|sql| {
+            sql.sql("COMMIT");
+        });
+        let mut attempt = 1;
+        loop {
+            match commit_once(&self.for_transactions, &script, &before_commit).await {
+                Err(TransactionError::Failed(error)) if attempt < MAX_ATTEMPTS && is_contention(&error) => {
+                    tracing::debug!(name, attempt, "transaction lost a lock, trying again");
+                    attempt += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
     /// One statement on a connection that is kept at hand, for reads that go on all the time.
     ///
     /// # Errors
@@ -175,16 +204,44 @@ where
             Err(error) => Err(TransactionError::CommitUnknown(error)),
         },
         Err(error) => {
-            // Before the next attempt, or whoever hears of the failure, may meet this one's locks.
-            match connection.execute("ROLLBACK").await {
-                Ok(_) => connections.keep(connection),
-                Err(rollback) => {
-                    tracing::debug!(%rollback, "rollback on a broken connection");
-                    // The server rolls back by itself when the connection ends.
-                    connection.close_on_drop();
-                }
-            }
+            roll_back(connections, connection).await;
             Err(TransactionError::Failed(error))
+        }
+    }
+}
+
+async fn commit_once(
+    connections: &Kept,
+    script: &Script,
+    before_commit: impl Fn(),
+) -> Result<Ran, TransactionError<sqlx::Error>> {
+    let mut connection = connections.take().await.map_err(TransactionError::Failed)?;
+    let mut ran = Ran::default();
+    match script.run_into(&mut connection, &mut ran, before_commit).await {
+        Ok(()) if ran.broken().is_none() => {
+            connections.keep(connection);
+            Ok(ran)
+        }
+        Ok(()) => {
+            roll_back(connections, connection).await;
+            Ok(ran)
+        }
+        Err(error) if matches!(error, sqlx::Error::Database(_)) || !script.has_begun_last_trip(&ran) => {
+            roll_back(connections, connection).await;
+            Err(TransactionError::Failed(error))
+        }
+        Err(error) => Err(TransactionError::CommitUnknown(error)),
+    }
+}
+
+/// Before the next attempt, or whoever hears of the failure, may meet this one's locks.
+async fn roll_back(connections: &Kept, mut connection: PoolConnection<MySql>) {
+    match connection.execute("ROLLBACK").await {
+        Ok(_) => connections.keep(connection),
+        Err(rollback) => {
+            tracing::debug!(%rollback, "rollback on a broken connection");
+            // The server rolls back by itself when the connection ends.
+            connection.close_on_drop();
         }
     }
 }

@@ -15,15 +15,18 @@ use time::OffsetDateTime;
 /// what goes out in two writes waits 40 ms for the server's delayed acknowledgement of the first.
 const MOST_BYTES: usize = 15 * 1024;
 
-/// Statements that are run in their order, in as few trips as they fit into. The first that fails ends the script; what
-/// ran before it is the transaction's to roll back.
+/// Statements that are run in their order, in as few trips as they fit into. The first that fails, and the first condition
+/// that does not hold, end the script; what ran before it is the transaction's to roll back.
 #[derive(Debug, Default)]
 pub struct Script {
     trips: Vec<String>,
+    /// The next statement begins a trip of its own.
+    is_cut: bool,
     /// Statements so far, cut ones counted as often as they were cut.
     said: usize,
     /// The INSERTs so far whose ids are kept.
     pieces: Vec<Said>,
+    conditions: Vec<Said>,
 }
 
 /// The place of a statement in a script.
@@ -48,6 +51,13 @@ pub enum RowId {
     },
 }
 
+impl RowId {
+    /// Whether one INSERT inserts both.
+    pub fn is_beside(self, other: RowId) -> bool {
+        matches!((self, other), (RowId::New { piece, .. }, RowId::New { piece: its, .. }) if piece == its)
+    }
+}
+
 impl From<OrderId> for RowId {
     fn from(order: OrderId) -> RowId {
         RowId::Known(order.0)
@@ -59,16 +69,20 @@ impl From<OrderId> for RowId {
 pub struct Ran {
     /// Each with the place of its query.
     rows: Vec<(usize, MySqlRow)>,
-    /// Of each statement, in their order, how many rows it found to change.
-    affected: Vec<u64>,
+    /// Statements that ended well.
+    done: usize,
+    /// Trips that were begun.
+    trips: usize,
+    /// The condition that ended it.
+    broken: Option<Said>,
     /// Of each INSERT whose ids are kept, the id of its first row.
     first_ids: Vec<u64>,
 }
 
 impl Ran {
-    /// How many rows a statement found to change.
-    pub fn affected(&self, statement: Said) -> u64 {
-        self.affected.get(statement.0).copied().unwrap_or(0)
+    /// The condition that did not hold and ended the script, if one did.
+    pub fn broken(&self) -> Option<Said> {
+        self.broken
     }
 
     /// The rows that a query gave.
@@ -179,46 +193,110 @@ impl Script {
         sizes
     }
 
+    /// What has to be true here for the script to go on.
+    pub fn require(&mut self, condition: impl FnOnce(&mut Sql<'_>)) -> Said {
+        let condition = self.statement(|sql| {
+            // Out of any number's range: an error of its own kind ([`is_broken_condition`]), where SQL has no other way to
+            // raise one outside of a stored program. DO would keep it to itself.
+            sql.sql("SET @ok = IF(");
+            condition(sql);
+            sql.sql(", 1, EXP(999))");
+        });
+        self.conditions.push(condition);
+        condition
+    }
+
+    /// How far apart MySQL numbers rows, as a row of one number.
+    pub fn ask_step(&mut self) -> Said {
+        self.statement(|sql| {
+            sql.sql("SELECT CAST(@@auto_increment_increment AS SIGNED)");
+        })
+    }
+
+    /// The last statement before this one has changed so many rows.
+    pub fn require_changed(&mut self, rows: usize) -> Said {
+        self.require(|sql| {
+            sql.write(format_args!("ROW_COUNT() = {rows}"));
+        })
+    }
+
+    /// What comes now waits until what came so far is answered.
+    pub fn cut(&mut self) {
+        self.is_cut = true;
+    }
+
     fn append(&mut self, statement: &str) {
         match self.trips.last_mut() {
-            Some(trip) if trip.len() + statement.len() < MOST_BYTES => {
+            Some(trip) if !self.is_cut && trip.len() + statement.len() < MOST_BYTES => {
                 trip.push(';');
                 trip.push_str(statement);
             }
-            _ => self.trips.push(statement.to_owned()),
+            _ => {
+                self.is_cut = false;
+                self.trips.push(statement.to_owned());
+            }
         }
     }
 
-    /// Runs it.
+    /// Runs it. Whether all of it ran, [`Ran::broken`] says.
     ///
     /// # Errors
     /// Of the first statement that failed.
-    pub async fn run(self, connection: &mut MySqlConnection) -> Result<Ran, sqlx::Error> {
+    pub async fn run(&self, connection: &mut MySqlConnection) -> Result<Ran, sqlx::Error> {
         let mut ran = Ran::default();
+        self.run_into(connection, &mut ran, || {}).await?;
+        Ok(ran)
+    }
+
+    /// Whether its last trip was begun.
+    pub(super) fn has_begun_last_trip(&self, ran: &Ran) -> bool {
+        ran.trips == self.trips.len()
+    }
+
+    /// The same as [`Script::run`], where what ran before a failure is told too. `before_last` is done before the last trip.
+    pub(super) async fn run_into(
+        &self,
+        connection: &mut MySqlConnection,
+        ran: &mut Ran,
+        before_last: impl Fn(),
+    ) -> Result<(), sqlx::Error> {
         let mut kept = self.pieces.iter().peekable();
-        for trip in self.trips {
+        for trip in &self.trips {
+            ran.trips += 1;
+            if self.has_begun_last_trip(ran) {
+                before_last();
+            }
             // Made of our own words and of values that [`Sql`] wrote.
-            let mut results = connection.fetch_many(sqlx::raw_sql(AssertSqlSafe(trip)));
+            let mut results = connection.fetch_many(sqlx::raw_sql(AssertSqlSafe(trip.as_str())));
             while let Some(result) = std::future::poll_fn(|context| results.as_mut().poll_next(context)).await
             {
-                match result? {
-                    Either::Left(done) => {
-                        if kept.next_if(|insert| insert.0 == ran.affected.len()).is_some() {
+                match result {
+                    Ok(Either::Left(done)) => {
+                        if kept.next_if(|insert| insert.0 == ran.done).is_some() {
                             ran.first_ids.push(done.last_insert_id());
                         }
-                        ran.affected.push(done.rows_affected());
+                        ran.done += 1;
                     }
-                    Either::Right(row) => ran.rows.push((ran.affected.len(), row)),
+                    Ok(Either::Right(row)) => ran.rows.push((ran.done, row)),
+                    Err(error) => {
+                        let broken = self.conditions.iter().find(|condition| condition.0 == ran.done);
+                        ran.broken = broken.copied().filter(|_| is_broken_condition(&error));
+                        return if ran.broken.is_some() { Ok(()) } else { Err(error) };
+                    }
                 }
             }
         }
-        // Counts are told apart by their place alone, so that each must have come.
-        if ran.affected.len() != self.said {
-            let came = format!("{} answers to {} statements", ran.affected.len(), self.said);
-            return Err(sqlx::Error::Protocol(came));
+        // Answers are told apart by their place alone, so that each must have come.
+        if ran.done != self.said {
+            return Err(sqlx::Error::Protocol(format!("{} answers to {} statements", ran.done, self.said)));
         }
-        Ok(ran)
+        Ok(())
     }
+}
+
+/// A number is out of range (1690).
+fn is_broken_condition(error: &sqlx::Error) -> bool {
+    super::mysql_number(error) == Some(1690)
 }
 
 /// A statement that is being written.
@@ -453,6 +531,20 @@ mod tests {
         assert!(
             script.trips.last().unwrap().ends_with("b_id = @id2+1*@@auto_increment_increment WHERE id = 7")
         );
+    }
+
+    #[test]
+    fn what_comes_after_a_cut_is_a_trip_of_its_own() {
+        let mut script = Script::default();
+        for words in ["SELECT 1", "SELECT 2", "COMMIT"] {
+            if words == "COMMIT" {
+                script.cut();
+            }
+            script.statement(|sql| {
+                sql.sql(words);
+            });
+        }
+        assert_eq!(script.trips, ["SELECT 1;SELECT 2", "COMMIT"]);
     }
 
     #[test]

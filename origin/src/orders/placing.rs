@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use tracing::Instrument;
 
 use super::draft::Draft;
-use super::service::OrderError;
+use super::service::{self, OrderError};
 use super::store;
 use super::writer::{WriteError, Written};
 use crate::app::App;
@@ -209,15 +209,18 @@ async fn earlier_reply(
     }
 }
 
-/// The connection broke during COMMIT. The hold is never given back blindly: the order's number tells.
+/// The connection broke, perhaps during COMMIT. The hold is never given back blindly: the order's number tells, once it is
+/// buried or found. While MySQL cannot say, the hold stays for the sweeper, and a repetition with the same key finds the
+/// truth.
 async fn settle_unknown(app: &App, draft: &Draft, cause: Arc<sqlx::Error>) -> Result<CreatedOrder, ApiError> {
+    let unavailable = || ApiError::caused(Problem::Unavailable, cause.clone());
+    if !service::is_made_for_good(app, &draft.order_no).await.map_err(|_| unavailable())? {
+        app.gate.release(&draft.hold()).await;
+        return Err(unavailable());
+    }
+    app.gate.settle(draft.order_no.clone());
     match store::find_id(app.db.pool(), draft.keyed.user(), &draft.order_no).await {
-        Ok(Some(order_id)) => {
-            app.gate.settle(draft.order_no.clone());
-            Ok(draft.created(order_id))
-        }
-        // Not found may still mean "not yet": the server may be finishing the COMMIT whose reply was lost. The hold
-        // stays; a repetition with the same key finds the truth.
-        Ok(None) | Err(_) => Err(ApiError::caused(Problem::Unavailable, cause)),
+        Ok(Some(order_id)) => Ok(draft.created(order_id)),
+        Ok(None) | Err(_) => Err(unavailable()),
     }
 }

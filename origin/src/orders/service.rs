@@ -49,9 +49,6 @@ pub enum OrderError {
     Buried,
     #[error("another order has the same number")]
     NumberTaken,
-    /// Written one by one, no order depends on it.
-    #[error("MySQL numbered the rows of one INSERT otherwise than it says")]
-    OddIds,
     #[error("the order in the database has the state {0}")]
     UnknownStatus(i8),
     /// The failure of a transaction that this order shared with others.
@@ -384,9 +381,23 @@ pub enum Swept {
 /// # Errors
 /// When MySQL is away; the hold stays.
 pub async fn sweep_hold(app: &App, order_no: OrderNo) -> Result<Swept, OrderError> {
+    if is_made_for_good(app, &order_no).await? {
+        app.gate.settle_abandoned(&order_no).await;
+        Ok(Swept::Settled)
+    } else {
+        crash::point(Point::InSweeper);
+        app.gate.release_abandoned(&order_no).await;
+        Ok(Swept::Released)
+    }
+}
+
+/// Whether an order was made; if it was not, it never will be. Waits for a transaction that is about to make it.
+///
+/// # Errors
+/// When MySQL is away; nothing is decided.
+pub(super) async fn is_made_for_good(app: &App, order_no: &OrderNo) -> Result<bool, OrderError> {
     let number = order_no.clone();
-    let is_made = app
-        .db
+    app.db
         .transaction("sweep_hold", move |connection| {
             let number = number.clone();
             Box::pin(async move {
@@ -399,15 +410,7 @@ pub async fn sweep_hold(app: &App, order_no: OrderNo) -> Result<Swept, OrderErro
             })
         })
         .await
-        .map_err(TransactionError::<OrderError>::flatten)?;
-    if is_made {
-        app.gate.settle_abandoned(&order_no).await;
-        Ok(Swept::Settled)
-    } else {
-        crash::point(Point::InSweeper);
-        app.gate.release_abandoned(&order_no).await;
-        Ok(Swept::Released)
-    }
+        .map_err(TransactionError::<OrderError>::flatten)
 }
 
 /// Orders that await payment past their deadline.

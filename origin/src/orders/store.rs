@@ -15,7 +15,7 @@ use super::model::{Status, line_amount};
 use crate::catalog::offers::Offer;
 use crate::db::push_list;
 use crate::db::reseal::SealedRow;
-use crate::db::script::{Ran, RowId, Said, Script, Sql};
+use crate::db::script::{RowId, Said, Script};
 
 /// `delivery_address`: the JSON column holds a sealed value.
 #[derive(Debug, serde::Deserialize)]
@@ -85,31 +85,23 @@ pub fn insert(script: &mut Script, orders: &[Arc<Draft>]) -> Vec<RowId> {
     })
 }
 
-/// Which of some numbers were buried: each is a row. Waits for a sweeper that is about to bury one.
-pub fn tombstones<'a>(script: &mut Script, numbers: impl Iterator<Item = &'a OrderNo>) -> Said {
-    script.statement(|sql| {
-        sql.sql("SELECT order_no FROM order_tombstones WHERE order_no IN ").list(numbers, number);
-        sql.sql(" FOR UPDATE");
+/// None of some numbers is buried. Waits for a sweeper that is about to bury one.
+pub fn require_unburied<'a>(script: &mut Script, numbers: impl Iterator<Item = &'a OrderNo>) -> Said {
+    script.require(|sql| {
+        sql.sql("(SELECT COUNT(*) FROM order_tombstones WHERE order_no IN ");
+        sql.list(numbers, |sql, number| {
+            sql.text(number.as_str());
+        });
+        sql.sql(" FOR UPDATE) = 0");
     })
 }
 
-/// The ids that some orders got, for [`read_ids`].
-pub fn ids<'a>(script: &mut Script, numbers: impl Iterator<Item = &'a OrderNo>) -> Said {
-    script.statement(|sql| {
-        sql.sql(
-            "SELECT order_no, id, CAST(@@auto_increment_increment AS SIGNED) FROM orders WHERE order_no IN ",
-        );
-        sql.list(numbers, number);
+/// The row of this number, the last of its INSERT, has this id. Ids of one INSERT rise from row to row in whole steps, so the
+/// rows before it then have theirs by the rule too.
+pub fn require_id(script: &mut Script, order_no: &OrderNo, id: RowId) -> Said {
+    script.require(|sql| {
+        sql.sql("(SELECT id FROM orders WHERE order_no = ").text(order_no.as_str()).sql(") = ").id(id);
     })
-}
-
-fn number(sql: &mut Sql<'_>, number: &OrderNo) {
-    sql.text(number.as_str());
-}
-
-/// Number, id, and the step between two ids.
-pub fn read_ids(ran: &Ran, ids: Said) -> Result<Vec<(String, i64, i64)>, sqlx::Error> {
-    ran.read(ids)
 }
 
 pub fn insert_items<'a>(script: &mut Script, items: impl IntoIterator<Item = (RowId, &'a Offer, Fen)>) {

@@ -2,7 +2,6 @@
 //! others are being written share one transaction and so one flush of the disk, and that one order which cannot be made
 //! does not take its neighbours with it: a batch whose counts do not match is rolled back and replayed one by one.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::sync::oneshot;
 use super::draft::Draft;
 use super::service::OrderError;
 use super::store;
+use crate::coupons::service::Spending;
 use crate::crash::{self, Point};
 use crate::db::batch::{Batcher, Rules};
 use crate::db::script::{Ran, RowId, Said, Script};
@@ -22,6 +22,7 @@ use crate::db::{Db, TransactionError, is_contention, is_duplicate, is_shutdown};
 use crate::idempotency::{Keyed, ReplyWithId, Start};
 use crate::outbox::model::EventKind;
 use crate::stock::Line;
+use crate::stock::service::Holding;
 use crate::{coupons, outbox, stock};
 
 /// At most 64 orders a transaction, and none waits longer than 2 ms for others to come; only for a lane. A second
@@ -88,18 +89,16 @@ async fn write_jobs(db: &Db, jobs: Vec<Job>) {
 }
 
 async fn write_together(db: &Db, jobs: Vec<Job>) {
-    let drafts: Arc<Vec<Arc<Draft>>> = Arc::new(jobs.iter().map(|(draft, _)| draft.clone()).collect());
-    let result =
-        db.transaction("place_orders", move |connection| insert_together(connection, drafts.clone())).await;
-    match result {
-        Ok(replies) => {
+    let drafts: Vec<Arc<Draft>> = jobs.iter().map(|(draft, _)| draft.clone()).collect();
+    match commit_together(db, &drafts).await {
+        Ok(Some(replies)) => {
             for ((_, answer), reply) in jobs.into_iter().zip(replies) {
                 // The task that waits for this is never dropped; only a stop of the runtime drops it.
                 let _ = answer.send(Ok(Written::Made(reply)));
             }
         }
-        Err(TransactionError::Failed(error)) if is_about_an_order(&error) => {
-            tracing::debug!(%error, orders = jobs.len(), "a batch was rolled back, writing its orders one by one");
+        Ok(None) => {
+            tracing::debug!(orders = jobs.len(), "a batch was rolled back, writing its orders one by one");
             write_one_by_one(db, jobs).await;
         }
         Err(TransactionError::Failed(error)) => {
@@ -118,12 +117,34 @@ async fn write_together(db: &Db, jobs: Vec<Job>) {
     }
 }
 
-/// Whether one of a batch's orders may be the reason, so that the others can be made without it.
-fn is_about_an_order(error: &OrderError) -> bool {
-    match crate::db::Retryable::database(error) {
-        Some(error @ sqlx::Error::Database(_)) => !is_contention(error) && !is_shutdown(error),
-        Some(_) => false,
-        None => true,
+/// All orders of a batch, or `None` of them where one of them may be the reason that it failed, so that the others can be made
+/// without it.
+async fn commit_together(
+    db: &Db,
+    drafts: &[Arc<Draft>],
+) -> Result<Option<Vec<CreatedOrder>>, TransactionError<OrderError>> {
+    let mut script = Script::default();
+    let batch = match Batch::insert(&mut script, drafts, Keys::Take) {
+        Ok(batch) => batch,
+        Err(error) => {
+            tracing::debug!(%error, "a batch that cannot be written as it is");
+            return Ok(None);
+        }
+    };
+    if crash::is_armed(Point::InBatch) {
+        script.cut();
+    }
+    match db.commit("place_orders", script, || crash::point(Point::InBatch)).await {
+        Ok(ran) if ran.broken().is_some() => Ok(None),
+        Ok(ran) => batch.made(&ran).map(Some).map_err(TransactionError::CommitUnknown),
+        Err(TransactionError::Failed(error @ sqlx::Error::Database(_)))
+            if !is_contention(&error) && !is_shutdown(&error) =>
+        {
+            tracing::debug!(%error, "a batch that failed");
+            Ok(None)
+        }
+        Err(TransactionError::Failed(error)) => Err(TransactionError::Failed(error.into())),
+        Err(TransactionError::CommitUnknown(error)) => Err(TransactionError::CommitUnknown(error)),
     }
 }
 
@@ -140,14 +161,6 @@ async fn write_one_by_one(db: &Db, jobs: Vec<Job>) {
     }
 }
 
-/// All orders of a batch, or none.
-fn insert_together(
-    connection: &mut MySqlConnection,
-    drafts: Arc<Vec<Arc<Draft>>>,
-) -> BoxFuture<'_, Result<Vec<CreatedOrder>, OrderError>> {
-    Box::pin(insert_all(connection, drafts, Keys::Take))
-}
-
 /// One order, or the reply of the equal request that came first.
 fn insert_alone(
     connection: &mut MySqlConnection,
@@ -157,10 +170,18 @@ fn insert_alone(
         if let Start::Done(reply) = draft.keyed.start(connection, draft.now).await? {
             return Ok(Written::Earlier(reply));
         }
-        let made = insert_all(connection, Arc::new(vec![draft.clone()]), Keys::AreTaken).await?;
-        let only = made.into_iter().next().ok_or(OrderError::NotFound)?;
-        draft.keyed.finish(connection, &only).await?;
-        Ok(Written::Made(only))
+        let mut script = Script::default();
+        let batch = Batch::insert(&mut script, std::slice::from_ref(&draft), Keys::AreTaken)?;
+        let ran = script.run(connection).await.map_err(|error| match is_duplicate(&error) {
+            true => OrderError::NumberTaken,
+            false => OrderError::Database(error),
+        })?;
+        if let Some(broken) = ran.broken() {
+            return Err(batch.refusal(broken, connection).await?);
+        }
+        let made = batch.made(&ran)?.into_iter().next().ok_or(OrderError::NotFound)?;
+        draft.keyed.finish(connection, &made).await?;
+        Ok(Written::Made(made))
     })
 }
 
@@ -171,61 +192,87 @@ enum Keys {
     AreTaken,
 }
 
-/// One script: the orders, what hangs on them by the ids that they are given there, and last their stock, whose rows others
-/// wait for. What it came to is looked at before COMMIT.
-async fn insert_all(
-    connection: &mut MySqlConnection,
-    drafts: Arc<Vec<Arc<Draft>>>,
-    keys: Keys,
-) -> Result<Vec<CreatedOrder>, OrderError> {
-    let mut script = Script::default();
-    let rows = store::insert(&mut script, &drafts);
-    let orders: Vec<(&Draft, RowId)> = drafts.iter().map(AsRef::as_ref).zip(rows).collect();
-    let spends = orders.iter().filter_map(|(draft, id)| draft.spend(*id)).collect();
-    let spending = coupons::service::spend(&mut script, spends);
-    if keys == Keys::Take {
-        let reply = |(draft, id): &(&Draft, RowId)| ReplyWithId::new(*id, |id| draft.created(OrderId(id)));
-        let replies = orders.iter().map(reply).collect::<Result<Vec<_>, _>>()?;
-        let keys = drafts.iter().zip(&replies).map(|(draft, reply)| (&draft.keyed, draft.now, reply));
-        Keyed::add_all(&mut script, keys);
-    }
-    let items = orders.iter().flat_map(|(draft, id)| {
-        draft.offers.iter().zip(&draft.discounts).map(|(offer, discount)| (*id, offer, *discount))
-    });
-    store::insert_items(&mut script, items);
-    outbox::service::add(&mut script, orders.iter().map(|(_, id)| (EventKind::OrderPlaced, *id)));
-    let numbers = || drafts.iter().map(|draft| &draft.order_no);
-    // After the orders' rows, so that whichever of this and the sweeper comes second waits for the other, or one is turned
-    // away by the deadlock check and tries anew.
-    let tombstones = store::tombstones(&mut script, numbers());
-    // The id of one row alone is told with it.
-    let told = (drafts.len() > 1).then(|| store::ids(&mut script, numbers()));
-    let lines: Vec<(RowId, &[Line])> =
-        orders.iter().map(|(draft, id)| (*id, draft.lines.as_slice())).collect();
-    let holding = stock::service::hold(&mut script, &lines)?;
-    let ran = script.run(connection).await.map_err(|error| match is_duplicate(&error) {
-        true => OrderError::NumberTaken,
-        false => OrderError::Database(error),
-    })?;
-    if ran.rows(tombstones).next().is_some() {
-        return Err(OrderError::Buried);
-    }
-    let ids = given_ids(&orders, &ran, told)?;
-    spending.check(&ran, connection).await?;
-    holding.check(&ran)?;
-    crash::point(Point::InBatch);
-    Ok(drafts.iter().zip(ids).map(|(draft, id)| draft.created(id)).collect())
+/// Orders in a script.
+struct Batch<'a> {
+    orders: Vec<(&'a Draft, RowId)>,
+    spending: Spending,
+    unburied: Said,
+    holding: Holding,
+    /// How far apart the ids are; one order alone needs no step.
+    step: Option<Said>,
 }
 
-/// The ids that MySQL gave the orders. What hangs on several was written by the rule that it gives ids by, so what the orders'
-/// own rows say (`told`) must agree.
-fn given_ids(orders: &[(&Draft, RowId)], ran: &Ran, told: Option<Said>) -> Result<Vec<OrderId>, OrderError> {
-    let rows = told.map(|told| store::read_ids(ran, told)).transpose()?.unwrap_or_default();
-    let told: HashMap<&str, (i64, i64)> =
-        rows.iter().map(|(number, id, step)| (number.as_str(), (*id, *step))).collect();
-    let id = |(draft, row): &(&Draft, RowId)| match told.get(draft.order_no.as_str()) {
-        Some((id, step)) => ran.id(*row, *step).filter(|ruled| ruled == id),
-        None => ran.id(*row, 0).filter(|_| orders.len() == 1),
-    };
-    orders.iter().map(|order| id(order).map(OrderId).ok_or(OrderError::OddIds)).collect()
+impl Batch<'_> {
+    /// The orders, what hangs on them by the ids that they are given there, and last their stock, whose rows others wait for.
+    fn insert<'a>(
+        script: &mut Script,
+        drafts: &'a [Arc<Draft>],
+        keys: Keys,
+    ) -> Result<Batch<'a>, OrderError> {
+        let rows = store::insert(script, drafts);
+        let orders: Vec<(&Draft, RowId)> = drafts.iter().map(AsRef::as_ref).zip(rows).collect();
+        let spends = orders.iter().filter_map(|(draft, id)| draft.spend(*id)).collect();
+        let spending = coupons::service::spend(script, spends);
+        if keys == Keys::Take {
+            let reply =
+                |(draft, id): &(&Draft, RowId)| ReplyWithId::new(*id, |id| draft.created(OrderId(id)));
+            let replies = orders.iter().map(reply).collect::<Result<Vec<_>, _>>()?;
+            let keys = drafts.iter().zip(&replies).map(|(draft, reply)| (&draft.keyed, draft.now, reply));
+            Keyed::add_all(script, keys);
+        }
+        let items = orders.iter().flat_map(|(draft, id)| {
+            draft.offers.iter().zip(&draft.discounts).map(|(offer, discount)| (*id, offer, *discount))
+        });
+        store::insert_items(script, items);
+        outbox::service::add(script, orders.iter().map(|(_, id)| (EventKind::OrderPlaced, *id)));
+        // After the orders' rows, so that whichever of this and the sweeper comes second waits for the other, or one is
+        // turned away by the deadlock check and tries anew.
+        let unburied = store::require_unburied(script, drafts.iter().map(|draft| &draft.order_no));
+        let step = (drafts.len() > 1).then(|| require_ids(script, &orders));
+        let lines: Vec<(RowId, &[Line])> =
+            orders.iter().map(|(draft, id)| (*id, draft.lines.as_slice())).collect();
+        let holding = stock::service::hold(script, &lines)?;
+        Ok(Batch { orders, spending, unburied, holding, step })
+    }
+
+    /// The orders that a script made which ran to its end.
+    fn made(&self, ran: &Ran) -> Result<Vec<CreatedOrder>, sqlx::Error> {
+        let step = self.step.map(|step| ran.read::<(i64,)>(step)).transpose()?;
+        let step = step.and_then(|rows| rows.first().map(|(step,)| *step)).unwrap_or(0);
+        let made = |(draft, row): &(&Draft, RowId)| {
+            let id =
+                ran.id(*row, step).ok_or_else(|| sqlx::Error::Protocol("a row without its id".to_owned()))?;
+            Ok(draft.created(OrderId(id)))
+        };
+        self.orders.iter().map(made).collect()
+    }
+
+    /// Why a script ended at a condition, within its transaction.
+    async fn refusal(
+        &self,
+        broken: Said,
+        connection: &mut MySqlConnection,
+    ) -> Result<OrderError, sqlx::Error> {
+        if broken == self.unburied {
+            return Ok(OrderError::Buried);
+        }
+        if let Some(refusal) = self.holding.refusal(broken) {
+            return Ok(refusal.into());
+        }
+        match self.spending.refusal(broken, connection).await? {
+            Some(refusal) => Ok(refusal.into()),
+            None => Err(sqlx::Error::Protocol("a condition that nobody set".to_owned())),
+        }
+    }
+}
+
+/// What hangs on several orders was written by the rule that MySQL gives the rows of an INSERT their ids by: it has to hold.
+/// Says where the step between two ids is to be read.
+fn require_ids(script: &mut Script, orders: &[(&Draft, RowId)]) -> Said {
+    for insert in orders.chunk_by(|(_, one), (_, next)| one.is_beside(*next)) {
+        if let Some((draft, id)) = insert.last() {
+            store::require_id(script, &draft.order_no, *id);
+        }
+    }
+    script.ask_step()
 }

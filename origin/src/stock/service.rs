@@ -13,7 +13,7 @@ use super::model::{Change, Shift};
 use super::sold_out::Outlook;
 use super::store::{self, Movement};
 use crate::app::App;
-use crate::db::script::{Ran, RowId, Said, Script};
+use crate::db::script::{RowId, Said, Script};
 use crate::idempotency::KEY_LIFE;
 
 /// Movements of one SKU that are read to know its buyers.
@@ -52,7 +52,7 @@ pub enum StockError {
 
 /// Holds the lines of some orders that await payment, as the last part of a script and of its transaction, so that a hot
 /// row is locked as short as can be; rows are taken in SKU order, so that two transactions never wait for each other in a
-/// circle. What it came to is to be asked of the answer, once the script has run.
+/// circle.
 ///
 /// # Errors
 /// [`StockError::SomeNotEnough`] when the orders ask for more than there can be.
@@ -68,37 +68,27 @@ pub fn hold(script: &mut Script, orders: &[(RowId, &[Line])]) -> Result<Holding,
     }
     store::record(script, &movements);
     let lines: Vec<Line> = sums.into_iter().map(|(sku_id, quantity)| Line { sku_id, quantity }).collect();
-    if orders.len() > 1 {
-        return Ok(Holding::Together(store::hold_all(script, &lines), lines.len()));
-    }
-    let mut hold = |line: &Line| (line.sku_id, store::hold_all(script, std::slice::from_ref(line)));
-    Ok(Holding::OneByOne(lines.iter().map(&mut hold).collect()))
+    // One order's SKUs one by one, so that the one that it fails for has a name.
+    let together = if orders.len() > 1 { lines.len().max(1) } else { 1 };
+    let hold = |lines: &[Line]| {
+        store::hold_all(script, lines);
+        (script.require_changed(lines.len()), lines.first().filter(|_| together == 1).map(|line| line.sku_id))
+    };
+    Ok(Holding { all_held: lines.chunks(together).map(hold).collect() })
 }
 
 /// What a script is to hold.
 #[derive(Debug)]
-pub enum Holding {
-    /// By one statement, so many SKUs.
-    Together(Said, usize),
-    /// By a statement a SKU.
-    OneByOne(Vec<(SkuId, Said)>),
+pub struct Holding {
+    /// With the SKU, where it is about one.
+    all_held: Vec<(Said, Option<SkuId>)>,
 }
 
 impl Holding {
-    /// Whether all of it is held.
-    ///
-    /// # Errors
-    /// [`StockError::NotEnough`], or [`StockError::SomeNotEnough`] where it takes doing the orders one by one to say for
-    /// which; the caller rolls back.
-    pub fn check(&self, ran: &Ran) -> Result<(), StockError> {
-        match self {
-            Holding::Together(said, skus) if usize::try_from(ran.affected(*said)) == Ok(*skus) => Ok(()),
-            Holding::Together(..) => Err(StockError::SomeNotEnough),
-            Holding::OneByOne(lines) => match lines.iter().find(|(_, said)| ran.affected(*said) != 1) {
-                Some((sku, _)) => Err(StockError::NotEnough(*sku)),
-                None => Ok(()),
-            },
-        }
+    /// Why the script ended at a condition, if it is one of these.
+    pub fn refusal(&self, broken: Said) -> Option<StockError> {
+        let (_, sku) = self.all_held.iter().find(|(all_held, _)| *all_held == broken)?;
+        Some(sku.map_or(StockError::SomeNotEnough, StockError::NotEnough))
     }
 }
 

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::Line;
 use super::model::Change;
 use crate::db::push_list;
-use crate::db::script::{RowId, Said, Script, Sql};
+use crate::db::script::{RowId, Script, Sql};
 
 pub async fn available(pool: &MySqlPool, skus: &[SkuId]) -> Result<Vec<(i64, i64)>, sqlx::Error> {
     let mut query = QueryBuilder::new("SELECT sku_id, CAST(available AS SIGNED) FROM stock WHERE sku_id IN ");
@@ -70,7 +70,7 @@ pub async fn buyers(
 
 /// Takes from what is available of several SKUs, in SKU order, where there is as much. The others are left as they were,
 /// and the count of rows tells.
-pub fn hold_all(script: &mut Script, lines: &[Line]) -> Said {
+pub fn hold_all(script: &mut Script, lines: &[Line]) {
     let quantities = |sql: &mut Sql<'_>| {
         sql.sql("CASE sku_id");
         for line in lines {
@@ -89,7 +89,7 @@ pub fn hold_all(script: &mut Script, lines: &[Line]) -> Said {
         sql.sql(" AND available >= ");
         quantities(sql);
         sql.sql(" ORDER BY sku_id");
-    })
+    });
 }
 
 /// What was held is sold.

@@ -63,5 +63,7 @@ if #holds > 0 then
   redis.call('HSET', KEYS[2], unpack(holds))
   redis.call('HSET', fresh, unpack(marked))
   redis.call('PEXPIRE', fresh, 2 * life)
+  -- Freed beside the shop's work: the expiry of a hash of a rush would hold everybody up.
+  redis.call('UNLINK', KEYS[3] .. (period - 2))
 end
 return answers
