@@ -1,6 +1,6 @@
 //! MySQL and Redis that die, forget or come back old while orders are taken. Each test has servers of its own to kill.
 
-use farmgate_tests::{Mysql, Redis, ShopPlan};
+use farmgate_tests::{LONG, Mysql, Redis, ShopPlan, eventually};
 
 use crate::rush::{Rush, converges};
 
@@ -154,5 +154,34 @@ async fn a_mysql_that_numbers_rows_in_steps_mixes_no_orders_up() {
     let log = shop.origin().log();
     assert!(!log.contains("one by one"), "the batches stand as they were written: {log}");
     rush.nothing_is_lost_or_doubled(&shop).await;
+    converges(&shop).await;
+}
+
+#[tokio::test]
+async fn an_order_whose_connection_breaks_is_settled_at_once() {
+    let mut shop = ShopPlan::new().stock(STOCK).worker().start().await;
+    let shopper = shop.shopper("小王").await;
+    let (product, sku, _) = shop.first_product().await;
+    let address = shopper.address().await;
+    // Nobody sweeps.
+    shop.worker().kill();
+    shop.script("CREATE TRIGGER slow AFTER INSERT ON order_items FOR EACH ROW SET @slept = SLEEP(60)").await;
+    let sleeper = "SELECT CAST(COALESCE(MAX(id), 0) AS SIGNED) FROM information_schema.processlist \
+                   WHERE db = DATABASE() AND state = 'User sleep'";
+    let (reply, ()) = tokio::join!(shopper.try_order(product, 1, address), async {
+        let connection = eventually(LONG, "the order's script is at its items", async || {
+            Some(shop.count(sleeper).await).filter(|id| *id > 0)
+        })
+        .await;
+        shop.script(&format!("KILL {connection}")).await;
+    });
+    assert_eq!(reply.status, 503, "{}", reply.text());
+    // Buried, so that it never comes alive, and given back.
+    assert_eq!(shop.count("SELECT COUNT(*) FROM order_tombstones").await, 1);
+    assert_eq!((shop.gate(sku).await, shop.holds().await.len()), (Some(i64::from(STOCK)), 0));
+    shop.script("DROP TRIGGER slow").await;
+    assert_eq!(shopper.try_order(product, 1, address).await.status, 200);
+    assert_eq!(shop.count("SELECT COUNT(*) FROM orders").await, 1);
+    shop.start_worker().await;
     converges(&shop).await;
 }
