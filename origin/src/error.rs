@@ -36,11 +36,6 @@ impl ApiError {
         ApiError { retry_after: Some(retry_after_seconds(wait_us)), ..Problem::RateLimited.into() }
     }
 
-    /// What a failure of the database is to a client, with the `cause` that it is part of.
-    pub fn of_database(error: &sqlx::Error, cause: impl Into<anyhow::Error>) -> ApiError {
-        ApiError::caused(problem_of(error), cause)
-    }
-
     /// The same with what led to it, for the log.
     #[must_use]
     pub fn because(self, cause: impl Into<anyhow::Error>) -> ApiError {

@@ -32,6 +32,7 @@ mod reviews;
 mod shipping;
 mod snapshot;
 mod sold_out;
+mod take_script;
 mod users;
 
 use farmgate_tests::Value;

@@ -185,3 +185,58 @@ async fn an_order_whose_connection_breaks_is_settled_at_once() {
     shop.start_worker().await;
     converges(&shop).await;
 }
+
+#[tokio::test]
+async fn an_order_whose_commit_was_not_heard_of_is_told_all_the_same() {
+    let mut shop = ShopPlan::new().stock(STOCK).worker().mysql_cable().start().await;
+    let shopper = shop.shopper("小王").await;
+    let (product, sku, _) = shop.first_product().await;
+    let address = shopper.address().await;
+    // Nobody sweeps.
+    shop.worker().kill();
+    let mut books = shop.db.begin().await.unwrap();
+    sqlx::query("SELECT sku_id FROM stock WHERE sku_id = ? FOR UPDATE")
+        .bind(sku)
+        .fetch_one(&mut *books)
+        .await
+        .unwrap();
+    // It is locked, so this statement does not end.
+    let waiting = "SELECT COUNT(*) FROM information_schema.processlist \
+                   WHERE db = DATABASE() AND info LIKE 'UPDATE stock %'";
+    let (reply, ()) = tokio::join!(shopper.try_order(product, 1, address), async {
+        eventually(LONG, "the order waits for its stock", async || {
+            (shop.count(waiting).await == 1).then_some(())
+        })
+        .await;
+        shop.mysql_cable().deafen();
+        books.rollback().await.unwrap();
+        eventually(LONG, "the order is committed", async || {
+            (shop.count("SELECT COUNT(*) FROM orders").await == 1).then_some(())
+        })
+        .await;
+        shop.mysql_cable().pull();
+        shop.mysql_cable().plug();
+    });
+    let order = reply.data()["order_id"].as_i64();
+    assert_eq!(order, Some(shop.count("SELECT id FROM orders").await));
+    eventually(LONG, "its hold is dropped", async || shop.holds().await.is_empty().then_some(())).await;
+    assert_eq!(shop.gate(sku).await, Some(i64::from(STOCK - 1)));
+    assert_eq!(shop.count("SELECT COUNT(*) FROM order_tombstones").await, 0);
+    shop.start_worker().await;
+    converges(&shop).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_costs_no_order() {
+    let shop = ShopPlan::new().stock(STOCK).worker().redis_cable().start().await;
+    let mut rush = Rush::gather(&shop, SHOPPERS).await;
+    shop.redis_cable().deafen();
+    rush.order(std::slice::from_ref(&shop.api), async |_| {}).await;
+    assert_eq!(rush.told(), usize::try_from(STOCK).unwrap(), "MySQL alone sells every unit");
+    // What it heard and could not answer may have been taken.
+    shop.redis_cable().pull();
+    shop.redis_cable().plug();
+    rush.ask_again(&shop.api).await;
+    rush.nothing_is_lost_or_doubled(&shop).await;
+    converges(&shop).await;
+}

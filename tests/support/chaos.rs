@@ -1,56 +1,98 @@
-//! The cable to Redis, which a test can pull out and put back.
+//! The cable to a server, which a test can pull out and put back, and which can lose what the server says.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Forwards connections to the tests' Redis while it is plugged in.
+/// Forwards connections to MySQL or Redis while it is plugged in.
 #[derive(Debug)]
-pub struct RedisCable {
+pub struct Cable {
     url: String,
-    plugged: watch::Sender<bool>,
+    state: watch::Sender<State>,
 }
 
-impl RedisCable {
-    /// A cable to the server at `redis_url` (`redis://host:port[/db]`).
-    pub async fn to(redis_url: &str) -> RedisCable {
-        let rest = redis_url.strip_prefix("redis://").expect("a redis:// URL");
-        let (server, db) = rest.split_once('/').unwrap_or((rest, "0"));
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    is_out: bool,
+    is_deaf: bool,
+    /// How often it was pulled out: connections end with the next time.
+    pulls: u32,
+}
+
+impl Cable {
+    /// A cable to the server at `url` (`scheme://[user@]host:port[/…]`).
+    pub async fn to(url: &str) -> Cable {
+        let (scheme, rest) = url.split_once("://").expect("a URL");
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (user, server) = authority.rsplit_once('@').map_or(("", authority), |(user, at)| (user, at));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let url = format!("redis://{}/{db}", listener.local_addr().expect("a bound socket has an address"));
-        let plugged = watch::Sender::new(true);
-        tokio::spawn(carry(listener, server.to_owned(), plugged.subscribe()));
-        RedisCable { url, plugged }
+        let here = listener.local_addr().expect("a bound socket has an address");
+        let at = if user.is_empty() { "" } else { "@" };
+        let state = watch::Sender::new(State::default());
+        tokio::spawn(carry(listener, server.to_owned(), state.subscribe()));
+        Cable { url: format!("{scheme}://{user}{at}{here}{path}"), state }
     }
 
-    /// Where the origin is to look for Redis.
+    /// Where the origin is to look for the server.
     pub fn url(&self) -> &str {
         &self.url
     }
 
     /// Breaks every connection and refuses new ones.
     pub fn pull(&self) {
-        self.plugged.send_replace(false);
+        self.state.send_modify(|state| {
+            state.is_out = true;
+            state.pulls += 1;
+        });
     }
 
-    /// Lets connections through again.
+    /// What the server says is lost from now on; it hears as before.
+    pub fn deafen(&self) {
+        self.state.send_modify(|state| state.is_deaf = true);
+    }
+
+    /// Lets connections and everything through again.
     pub fn plug(&self) {
-        self.plugged.send_replace(true);
+        self.state.send_modify(|state| {
+            state.is_out = false;
+            state.is_deaf = false;
+        });
     }
 }
 
-async fn carry(listener: TcpListener, server: String, plugged: watch::Receiver<bool>) {
-    while let Ok((mut near, _)) = listener.accept().await {
-        let (server, mut plugged) = (server.clone(), plugged.clone());
+async fn carry(listener: TcpListener, server: String, state: watch::Receiver<State>) {
+    while let Ok((near, _)) = listener.accept().await {
+        let (server, mut state) = (server.clone(), state.clone());
         tokio::spawn(async move {
-            if !*plugged.borrow() {
+            let State { is_out, pulls, .. } = *state.borrow();
+            if is_out {
                 return;
             }
-            let Ok(mut far) = TcpStream::connect(&server).await else { return };
-            // Whichever ends first ends both: the streams close when they are dropped here.
+            let Ok(far) = TcpStream::connect(&server).await else { return };
+            let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
+            let replies = state.clone();
+            // Whichever ends first ends all: the streams close when they are dropped here.
             tokio::select! {
-                _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-                _ = plugged.wait_for(|plugged| !plugged) => {}
+                () = copy(from_near, to_far, || false) => {}
+                () = copy(from_far, to_near, || replies.borrow().is_deaf) => {}
+                _ = state.wait_for(|state| state.pulls != pulls) => {}
             }
         });
+    }
+}
+
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, is_lost: impl Fn() -> bool) {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match from.read(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) if is_lost() => {}
+            Ok(read) => {
+                if to.write_all(&buffer[..read]).await.is_err() {
+                    return;
+                }
+            }
+        }
     }
 }

@@ -47,6 +47,11 @@ impl Shop {
         command
     }
 
+    /// A connection to the Redis that the shop uses.
+    pub async fn redis(&self) -> redis::aio::MultiplexedConnection {
+        self.schema.redis().await
+    }
+
     /// Whether Redis has this key of the shop's, named as in [`Shop::redis_command`].
     pub async fn redis_has(&self, key: &str) -> bool {
         let key = format!("{}{key}", self.schema.name);
@@ -59,7 +64,7 @@ impl Shop {
 
     /// Writes a hold of an order as the gate does: so many of a SKU, taken at a moment in milliseconds since 1970.
     pub async fn write_hold(&self, order_no: &str, sku: i64, quantity: u32, taken_ms: i64) {
-        let hold = format!("{taken_ms} {}:stock:{sku} {quantity}", self.schema.name);
+        let hold = format!("{taken_ms} 1:of-a-test {}:stock:{sku} {quantity}", self.schema.name);
         self.redis_command(&["HSET", ":held", order_no, &hold]).await;
     }
 

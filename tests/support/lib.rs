@@ -38,7 +38,7 @@ pub use books::Stock;
 pub use broken::dropped_connection;
 pub use cache_api::CacheApi;
 pub use caller::{Call, Caller, unique, unix_now};
-pub use chaos::RedisCable;
+pub use chaos::Cable;
 pub use edge::{Edge, EdgePlan, EdgeShop};
 pub use env::wechat_keys;
 pub use express::Express;

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::books::Stock;
 use crate::caller::{Caller, unique};
-use crate::chaos::RedisCable;
+use crate::chaos::Cable;
 use crate::env;
 use crate::gate;
 use crate::process::{self, Process};
@@ -46,6 +46,7 @@ pub struct ShopPlan {
     stock: Vec<i32>,
     worker: bool,
     redis_cable: bool,
+    mysql_cable: bool,
     mysql: Option<String>,
     redis: Option<String>,
     origin_dies_at: Option<String>,
@@ -88,6 +89,13 @@ impl ShopPlan {
     #[must_use]
     pub fn redis_cable(mut self) -> ShopPlan {
         self.redis_cable = true;
+        self
+    }
+
+    /// MySQL can be pulled out ([`Shop::mysql_cable`]) of the origin and its worker, not of the test.
+    #[must_use]
+    pub fn mysql_cable(mut self) -> ShopPlan {
+        self.mysql_cable = true;
         self
     }
 
@@ -139,7 +147,8 @@ pub struct Shop {
     origin: Process,
     worker: Option<Process>,
     replicas: Vec<Process>,
-    cable: Option<RedisCable>,
+    redis_cable: Option<Cable>,
+    mysql_cable: Option<Cable>,
     /// Where WeChat's notifications come in when no edge is there to take them.
     door: Option<Tap>,
     settings: Vec<(String, String)>,
@@ -164,8 +173,10 @@ impl Shop {
         };
         let schema = Schema::create(servers).await;
         let wechat = start_wechat(&folder.path).await;
-        let cable = if plan.redis_cable { Some(RedisCable::to(schema.redis_url()).await) } else { None };
-        let redis_url = cable.as_ref().map_or(schema.redis_url(), RedisCable::url).to_owned();
+        let redis_cable = if plan.redis_cable { Some(Cable::to(schema.redis_url()).await) } else { None };
+        let redis_url = redis_cable.as_ref().map_or(schema.redis_url(), Cable::url).to_owned();
+        let mysql_cable = if plan.mysql_cable { Some(Cable::to(&schema.mysql_url()).await) } else { None };
+        let mysql_url = mysql_cable.as_ref().map_or(schema.mysql_url(), |cable| cable.url().to_owned());
 
         let keys = env::keys_folder();
         let mut settings = env::read_settings(&keys.join("keys/origin.env"));
@@ -173,7 +184,7 @@ impl Shop {
         let own = [
             ("FARMGATE_HTTP__LISTEN", "127.0.0.1:0".to_owned()),
             ("FARMGATE_HTTP__PUBLIC_URL", front.to_owned()),
-            ("FARMGATE_MYSQL__URL", schema.mysql_url()),
+            ("FARMGATE_MYSQL__URL", mysql_url),
             ("FARMGATE_MYSQL__MAX_CONNECTIONS", "8".to_owned()),
             ("FARMGATE_REDIS__URL", redis_url),
             ("FARMGATE_REDIS__PREFIX", schema.name.clone()),
@@ -222,7 +233,8 @@ impl Shop {
             origin,
             worker,
             replicas: Vec::new(),
-            cable,
+            redis_cable,
+            mysql_cable,
             door: None,
             settings,
             schema,
@@ -361,8 +373,12 @@ impl Shop {
         format!("{}/static/demo/1f34e.webp", self.setting_of("FARMGATE_HTTP__PUBLIC_URL"))
     }
 
-    pub fn redis_cable(&self) -> &RedisCable {
-        self.cable.as_ref().expect("the plan asked for a cable")
+    pub fn redis_cable(&self) -> &Cable {
+        self.redis_cable.as_ref().expect("the plan asked for a cable to Redis")
+    }
+
+    pub fn mysql_cable(&self) -> &Cable {
+        self.mysql_cable.as_ref().expect("the plan asked for a cable to MySQL")
     }
 
     /// The product that comes first in the shop, its default SKU and that SKU's price in fen.

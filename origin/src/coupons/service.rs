@@ -27,9 +27,6 @@ pub enum CouponError {
     Used,
     #[error("the coupon is not valid at this time")]
     NotValidNow,
-    /// One of several coupons that were to be spent together is spent or not valid.
-    #[error("not all of the coupons can be spent")]
-    SomeNotSpent,
     #[error("the coupon is not given out at this time")]
     NotClaimable,
     #[error("all of the coupons have been claimed")]
@@ -70,9 +67,7 @@ impl From<CouponError> for ApiError {
             CouponError::Limit => Problem::CouponLimit.into(),
             CouponError::Idempotency(error) => error.into(),
             CouponError::Database(error) => error.into(),
-            CouponError::SomeNotSpent | CouponError::Overtaken | CouponError::Unreadable(_) => {
-                ApiError::caused(Problem::Internal, error)
-            }
+            CouponError::Overtaken | CouponError::Unreadable(_) => ApiError::caused(Problem::Internal, error),
         }
     }
 }
@@ -246,7 +241,7 @@ pub struct Spending {
 }
 
 impl Spending {
-    /// Why the script ended at a condition, if it is this one's; in its transaction.
+    /// Why the script of one order ended at a condition, if it is this one's; in its transaction.
     ///
     /// # Errors
     /// When MySQL is away.
@@ -255,11 +250,10 @@ impl Spending {
         broken: Said,
         connection: &mut MySqlConnection,
     ) -> Result<Option<CouponError>, sqlx::Error> {
+        let [only] = self.spends.as_slice() else { return Ok(None) };
         if self.all_spent != Some(broken) {
             return Ok(None);
         }
-        // It takes doing the orders one by one to say for which.
-        let [only] = self.spends.as_slice() else { return Ok(Some(CouponError::SomeNotSpent)) };
         let is_spent = store::is_spent(connection, only.coupon).await?;
         Ok(Some(if is_spent { CouponError::Used } else { CouponError::NotValidNow }))
     }

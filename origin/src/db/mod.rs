@@ -149,7 +149,7 @@ impl Db {
         }
     }
 
-    /// One statement on a connection that is kept at hand, for reads that go on all the time.
+    /// Reads on a connection that is kept at hand, for reads that go on all the time.
     ///
     /// # Errors
     /// What `read` returned, or MySQL being away.
@@ -263,7 +263,7 @@ impl Retryable for sqlx::Error {
 pub enum TransactionError<E> {
     /// It was rolled back.
     Failed(E),
-    /// The connection broke during COMMIT: it may or may not have happened.
+    /// The connection broke during COMMIT, or during the trip that has it: it may or may not have happened.
     CommitUnknown(sqlx::Error),
 }
 

@@ -86,7 +86,7 @@ impl Ran {
     }
 
     /// The rows that a query gave.
-    pub fn rows(&self, query: Said) -> impl Iterator<Item = &MySqlRow> {
+    fn rows(&self, query: Said) -> impl Iterator<Item = &MySqlRow> {
         self.rows.iter().filter(move |(of, _)| *of == query.0).map(|(_, row)| row)
     }
 

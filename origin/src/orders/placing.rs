@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farmgate_shared::api::orders::{CreateOrder, CreatedOrder, Wanted};
-use farmgate_shared::ids::UserId;
+use farmgate_shared::ids::{OrderId, UserId};
 use farmgate_shared::problem::Problem;
 use time::OffsetDateTime;
 use tracing::Instrument;
 
 use super::draft::Draft;
 use super::service::{self, OrderError};
-use super::store;
 use super::writer::{WriteError, Written};
 use crate::app::App;
 use crate::crash::{self, Point};
+use crate::db::Retryable;
 use crate::error::ApiError;
 use crate::idempotency::{Earlier, Keyed};
 use crate::stock::service::StockError;
@@ -25,6 +25,10 @@ use crate::{catalog, stock, users};
 
 /// How often an equal request looks whether the one that came first is decided.
 const LOOK_FOR_TWIN: Duration = Duration::from_millis(10);
+
+/// How long an order whose connection broke is asked after, and how often while MySQL is away.
+const SETTLE_WITHIN: Duration = Duration::from_secs(3);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Numbers tried for one order. Each replica draws a number once, so a clash takes two replicas and one millisecond.
 const MOST_NUMBERS: usize = 5;
@@ -179,7 +183,7 @@ async fn pass_gate(app: &App, draft: &Draft) -> Result<Option<CreatedOrder>, Api
         match taken {
             Taken::Yes | Taken::Unknown => return Ok(None),
             Taken::SoldOut(..) => return Err(Problem::OutOfStock.into()),
-            // Ends when the equal request is too old to be in the making (gate.rs).
+            // Ends when the equal request is too old to be in the making (taking.rs).
             Taken::Twin if has_looked => tokio::time::sleep(LOOK_FOR_TWIN).await,
             Taken::Twin => has_looked = true,
         }
@@ -214,13 +218,33 @@ async fn earlier_reply(
 /// truth.
 async fn settle_unknown(app: &App, draft: &Draft, cause: Arc<sqlx::Error>) -> Result<CreatedOrder, ApiError> {
     let unavailable = || ApiError::caused(Problem::Unavailable, cause.clone());
-    if !service::is_made_for_good(app, &draft.order_no).await.map_err(|_| unavailable())? {
-        app.gate.release(&draft.hold()).await;
-        return Err(unavailable());
+    // The transaction runs in a task of its own: whoever stops waiting does not stop it.
+    match tokio::time::timeout(SETTLE_WITHIN, made_or_buried(app, draft)).await {
+        Ok(Ok(Some((order_id, user)))) if user == draft.keyed.user() => {
+            app.gate.settle(draft.order_no.clone());
+            Ok(draft.created(order_id))
+        }
+        // None, or another replica's with the same number, whose hold this one's is not.
+        Ok(Ok(_)) => {
+            app.gate.release(&draft.hold()).await;
+            Err(unavailable())
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%error, order_no = %draft.order_no, "MySQL does not say whether an order was made");
+            Err(unavailable())
+        }
+        Err(_) => Err(unavailable()),
     }
-    app.gate.settle(draft.order_no.clone());
-    match store::find_id(app.db.pool(), draft.keyed.user(), &draft.order_no).await {
-        Ok(Some(order_id)) => Ok(draft.created(order_id)),
-        Ok(None) | Err(_) => Err(unavailable()),
+}
+
+/// Asks again while connections break: those at hand may all be as old as the one that broke.
+async fn made_or_buried(app: &App, draft: &Draft) -> Result<Option<(OrderId, UserId)>, OrderError> {
+    loop {
+        match service::made_for_good(app, &draft.order_no).await {
+            Err(error) if error.database().is_some_and(crate::db::is_away) => {
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            decided => return decided,
+        }
     }
 }

@@ -53,7 +53,7 @@ pub enum OrderError {
     UnknownStatus(i8),
     /// The failure of a transaction that this order shared with others.
     #[error("the orders' transaction failed")]
-    Shared(#[source] Arc<OrderError>),
+    Shared(#[source] Arc<sqlx::Error>),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -65,7 +65,7 @@ impl Retryable for OrderError {
             | OrderError::Stock(StockError::Database(error))
             | OrderError::Idempotency(IdempotencyError::Database(error)) => Some(error),
             OrderError::Coupon(error) => error.database(),
-            OrderError::Shared(error) => error.database(),
+            OrderError::Shared(error) => Some(error),
             _ => None,
         }
     }
@@ -88,10 +88,7 @@ impl From<OrderError> for ApiError {
             OrderError::Stock(StockError::NotEnough(_)) => Problem::OutOfStock.into(),
             OrderError::Coupon(error) => error.into(),
             OrderError::Idempotency(error) => error.into(),
-            OrderError::Shared(error) => match error.database() {
-                Some(database) => ApiError::of_database(database, error.clone()),
-                None => ApiError::caused(Problem::Internal, error),
-            },
+            OrderError::Shared(error) => error.into(),
             OrderError::Buried | OrderError::NumberTaken => ApiError::caused(Problem::Unavailable, error),
             OrderError::Database(error) | OrderError::Stock(StockError::Database(error)) => error.into(),
             other => ApiError::caused(Problem::Internal, other),
@@ -381,7 +378,7 @@ pub enum Swept {
 /// # Errors
 /// When MySQL is away; the hold stays.
 pub async fn sweep_hold(app: &App, order_no: OrderNo) -> Result<Swept, OrderError> {
-    if is_made_for_good(app, &order_no).await? {
+    if made_for_good(app, &order_no).await?.is_some() {
         app.gate.settle_abandoned(&order_no).await;
         Ok(Swept::Settled)
     } else {
@@ -391,22 +388,26 @@ pub async fn sweep_hold(app: &App, order_no: OrderNo) -> Result<Swept, OrderErro
     }
 }
 
-/// Whether an order was made; if it was not, it never will be. Waits for a transaction that is about to make it.
+/// The order of a number, and whose it is; if there is none, there never will be. Waits for a transaction that is about to make
+/// it.
 ///
 /// # Errors
 /// When MySQL is away; nothing is decided.
-pub(super) async fn is_made_for_good(app: &App, order_no: &OrderNo) -> Result<bool, OrderError> {
+pub(super) async fn made_for_good(
+    app: &App,
+    order_no: &OrderNo,
+) -> Result<Option<(OrderId, UserId)>, OrderError> {
     let number = order_no.clone();
     app.db
-        .transaction("sweep_hold", move |connection| {
+        .transaction("decide_order", move |connection| {
             let number = number.clone();
             Box::pin(async move {
                 store::bury(connection, &number).await?;
-                let is_made = store::is_made(connection, &number).await?;
-                if is_made {
+                let made = store::lock_number(connection, &number).await?;
+                if made.is_some() {
                     store::unbury(connection, &number).await?;
                 }
-                Ok(is_made)
+                Ok(made)
             })
         })
         .await

@@ -124,20 +124,6 @@ pub async fn find(pool: &MySqlPool, user: UserId, id: OrderId) -> Result<Option<
         .await
 }
 
-/// The id of an order of the user's by its number.
-pub async fn find_id(
-    pool: &MySqlPool,
-    user: UserId,
-    order_no: &OrderNo,
-) -> Result<Option<OrderId>, sqlx::Error> {
-    let id: Option<i64> = sqlx::query_scalar("SELECT id FROM orders WHERE order_no = ? AND user_id = ?")
-        .bind(order_no.as_str())
-        .bind(user.0)
-        .fetch_optional(pool)
-        .await?;
-    Ok(id.map(OrderId))
-}
-
 pub async fn count(pool: &MySqlPool, user: UserId, status: Option<u8>) -> Result<i64, sqlx::Error> {
     let mut query = QueryBuilder::new("SELECT COUNT(*) FROM orders WHERE user_id = ");
     query.push_bind(user.0);
@@ -338,13 +324,17 @@ pub async fn unbury(connection: &mut MySqlConnection, order_no: &OrderNo) -> Res
     Ok(())
 }
 
-/// Whether an order with this number exists. Waits for one that is about to.
-pub async fn is_made(connection: &mut MySqlConnection, order_no: &OrderNo) -> Result<bool, sqlx::Error> {
-    let row: Option<i64> = sqlx::query_scalar("SELECT id FROM orders WHERE order_no = ? FOR UPDATE")
-        .bind(order_no.as_str())
-        .fetch_optional(connection)
-        .await?;
-    Ok(row.is_some())
+/// The order with this number, and whose it is. Waits for one that is about to be made.
+pub async fn lock_number(
+    connection: &mut MySqlConnection,
+    order_no: &OrderNo,
+) -> Result<Option<(OrderId, UserId)>, sqlx::Error> {
+    let row: Option<(i64, i64)> =
+        sqlx::query_as("SELECT id, user_id FROM orders WHERE order_no = ? FOR UPDATE")
+            .bind(order_no.as_str())
+            .fetch_optional(connection)
+            .await?;
+    Ok(row.map(|(id, user)| (OrderId(id), UserId(user))))
 }
 
 /// Orders that await payment past their deadline, the oldest first.

@@ -44,7 +44,7 @@ pub enum Written {
 pub enum WriteError {
     /// It was definitely not made.
     Failed(OrderError),
-    /// The connection broke during COMMIT: it may or may not have been made.
+    /// The connection broke, perhaps during COMMIT: it may or may not have been made.
     Unknown(Arc<sqlx::Error>),
 }
 
@@ -122,7 +122,7 @@ async fn write_together(db: &Db, jobs: Vec<Job>) {
 async fn commit_together(
     db: &Db,
     drafts: &[Arc<Draft>],
-) -> Result<Option<Vec<CreatedOrder>>, TransactionError<OrderError>> {
+) -> Result<Option<Vec<CreatedOrder>>, TransactionError<sqlx::Error>> {
     let mut script = Script::default();
     let batch = match Batch::insert(&mut script, drafts, Keys::Take) {
         Ok(batch) => batch,
@@ -135,16 +135,21 @@ async fn commit_together(
         script.cut();
     }
     match db.commit("place_orders", script, || crash::point(Point::InBatch)).await {
-        Ok(ran) if ran.broken().is_some() => Ok(None),
-        Ok(ran) => batch.made(&ran).map(Some).map_err(TransactionError::CommitUnknown),
+        Ok(ran) => match ran.broken() {
+            Some(broken) => {
+                batch.note(broken);
+                Ok(None)
+            }
+            // It is committed: an answer that cannot be read leaves their numbers to tell.
+            None => batch.made(&ran).map(Some).map_err(TransactionError::CommitUnknown),
+        },
         Err(TransactionError::Failed(error @ sqlx::Error::Database(_)))
             if !is_contention(&error) && !is_shutdown(&error) =>
         {
             tracing::debug!(%error, "a batch that failed");
             Ok(None)
         }
-        Err(TransactionError::Failed(error)) => Err(TransactionError::Failed(error.into())),
-        Err(TransactionError::CommitUnknown(error)) => Err(TransactionError::CommitUnknown(error)),
+        Err(error) => Err(error),
     }
 }
 
@@ -197,9 +202,10 @@ struct Batch<'a> {
     orders: Vec<(&'a Draft, RowId)>,
     spending: Spending,
     unburied: Said,
-    holding: Holding,
-    /// How far apart the ids are; one order alone needs no step.
+    /// That ids are given by the rule, with the step between two of them; one order alone needs neither.
+    numbered: Vec<Said>,
     step: Option<Said>,
+    holding: Holding,
 }
 
 impl Batch<'_> {
@@ -228,11 +234,12 @@ impl Batch<'_> {
         // After the orders' rows, so that whichever of this and the sweeper comes second waits for the other, or one is
         // turned away by the deadlock check and tries anew.
         let unburied = store::require_unburied(script, drafts.iter().map(|draft| &draft.order_no));
-        let step = (drafts.len() > 1).then(|| require_ids(script, &orders));
+        let numbered = require_ids(script, &orders);
+        let step = (orders.len() > 1).then(|| script.ask_step());
         let lines: Vec<(RowId, &[Line])> =
             orders.iter().map(|(draft, id)| (*id, draft.lines.as_slice())).collect();
         let holding = stock::service::hold(script, &lines)?;
-        Ok(Batch { orders, spending, unburied, holding, step })
+        Ok(Batch { orders, spending, unburied, numbered, step, holding })
     }
 
     /// The orders that a script made which ran to its end.
@@ -247,7 +254,16 @@ impl Batch<'_> {
         self.orders.iter().map(made).collect()
     }
 
-    /// Why a script ended at a condition, within its transaction.
+    /// Tells an operator of a condition that no order can be blamed for.
+    fn note(&self, broken: Said) {
+        if self.numbered.contains(&broken) {
+            tracing::warn!(
+                "MySQL numbers the rows of an INSERT otherwise than it says: orders are written one by one"
+            );
+        }
+    }
+
+    /// Why the script of one order ended at a condition, within its transaction.
     async fn refusal(
         &self,
         broken: Said,
@@ -267,12 +283,11 @@ impl Batch<'_> {
 }
 
 /// What hangs on several orders was written by the rule that MySQL gives the rows of an INSERT their ids by: it has to hold.
-/// Says where the step between two ids is to be read.
-fn require_ids(script: &mut Script, orders: &[(&Draft, RowId)]) -> Said {
-    for insert in orders.chunk_by(|(_, one), (_, next)| one.is_beside(*next)) {
-        if let Some((draft, id)) = insert.last() {
-            store::require_id(script, &draft.order_no, *id);
-        }
+fn require_ids(script: &mut Script, orders: &[(&Draft, RowId)]) -> Vec<Said> {
+    if orders.len() == 1 {
+        return Vec::new();
     }
-    script.ask_step()
+    let inserts = orders.chunk_by(|(_, one), (_, next)| one.is_beside(*next));
+    let lasts = inserts.filter_map(|insert| insert.last());
+    lasts.map(|(draft, id)| store::require_id(script, &draft.order_no, *id)).collect()
 }

@@ -1,5 +1,5 @@
 //! What the gate holds: for each order that is being made, when its goods were taken and which. Promises to read what
-//! `take.lua` writes: milliseconds since 1970, then a stock key and a quantity for each line, with blanks between.
+//! `take.lua` writes: milliseconds since 1970, the request, then a stock key and a quantity for each line, with blanks between.
 
 use std::collections::{HashMap, HashSet};
 
@@ -65,7 +65,7 @@ fn taken_ms(hold: &str) -> Option<i64> {
 
 /// Stock key and quantity of each line.
 fn lines(hold: &str) -> impl Iterator<Item = (&str, i64)> {
-    let mut words = hold.split(' ').skip(1);
+    let mut words = hold.split(' ').skip(2);
     std::iter::from_fn(move || Some((words.next()?, words.next()?.parse().ok()?)))
 }
 
@@ -76,9 +76,9 @@ mod tests {
     fn holds() -> HashMap<String, String> {
         let hold = |number: u32, text: &str| (format!("20261123000000000000{number:02}"), text.to_owned());
         HashMap::from([
-            hold(1, "1763880000000 shop:stock:7 2 shop:stock:8 1"),
-            hold(2, "1763880000500 shop:stock:7 5"),
-            hold(3, "1763879999000 shop:stock:9 1"),
+            hold(1, "1763880000000 5:key-1 shop:stock:7 2 shop:stock:8 1"),
+            hold(2, "1763880000500 6:key-1 shop:stock:7 5"),
+            hold(3, "1763879999000 5:key-2 shop:stock:9 1"),
         ])
     }
 

@@ -1,13 +1,17 @@
 -- Undoes a take. KEYS: epoch, all holds, what the names of the markers begin with.
 -- ARGV: epoch, order number, how long a marker stays (ms), the request where it is known.
--- A maker that knows another generation gives nothing back: holds of old generations are gone already.
+-- A hold of another request, whose order drew the same number at another replica, is left alone. A maker that knows another
+-- generation gives nothing back: holds of old generations are gone already.
 local hold = redis.call('HGET', KEYS[2], ARGV[2])
-if hold and redis.call('GET', KEYS[1]) == ARGV[1] then
-  for stock, quantity in string.gmatch(hold, ' (%S+) (%d+)') do
-    if redis.call('EXISTS', stock) == 1 then redis.call('INCRBY', stock, quantity) end
+if hold and ARGV[4] and string.match(hold, '^%d+ (%S+)') ~= ARGV[4] then return 0 end
+if hold then
+  if redis.call('GET', KEYS[1]) == ARGV[1] then
+    for stock, quantity in string.gmatch(string.match(hold, '^%d+ %S+(.*)'), ' (%S+) (%d+)') do
+      if redis.call('EXISTS', stock) == 1 then redis.call('INCRBY', stock, quantity) end
+    end
   end
+  redis.call('HDEL', KEYS[2], ARGV[2])
 end
-redis.call('HDEL', KEYS[2], ARGV[2])
 if ARGV[4] then
   local period = math.floor(redis.call('TIME')[1] * 1000 / ARGV[3])
   for _, markers in ipairs({ KEYS[3] .. period, KEYS[3] .. (period - 1) }) do

@@ -37,9 +37,9 @@ pub enum StockError {
     /// There is less than asked for of this SKU.
     #[error("not enough of SKU {0}")]
     NotEnough(SkuId),
-    /// There is less than several orders ask for together.
-    #[error("not enough for all of the orders")]
-    SomeNotEnough,
+    /// Several orders ask for more of a SKU together than can be counted.
+    #[error("more of a SKU than can be counted")]
+    TooMuch,
     /// The books are wrong: an order says that it holds what `stock` does not hold.
     #[error("SKU {0} does not hold what its order says")]
     NotHeld(SkuId),
@@ -55,7 +55,7 @@ pub enum StockError {
 /// circle.
 ///
 /// # Errors
-/// [`StockError::SomeNotEnough`] when the orders ask for more than there can be.
+/// [`StockError::TooMuch`].
 pub fn hold(script: &mut Script, orders: &[(RowId, &[Line])]) -> Result<Holding, StockError> {
     let mut movements = Vec::with_capacity(orders.len());
     let mut sums: BTreeMap<SkuId, u32> = BTreeMap::new();
@@ -63,32 +63,35 @@ pub fn hold(script: &mut Script, orders: &[(RowId, &[Line])]) -> Result<Holding,
         for line in *lines {
             movements.push(movement(*order, *line, Shift::Hold));
             let sum = sums.entry(line.sku_id).or_default();
-            *sum = sum.checked_add(line.quantity).ok_or(StockError::SomeNotEnough)?;
+            *sum = sum.checked_add(line.quantity).ok_or(StockError::TooMuch)?;
         }
     }
     store::record(script, &movements);
     let lines: Vec<Line> = sums.into_iter().map(|(sku_id, quantity)| Line { sku_id, quantity }).collect();
+    if orders.len() > 1 {
+        store::hold_all(script, &lines);
+        script.require_changed(lines.len());
+        return Ok(Holding::default());
+    }
     // One order's SKUs one by one, so that the one that it fails for has a name.
-    let together = if orders.len() > 1 { lines.len().max(1) } else { 1 };
-    let hold = |lines: &[Line]| {
-        store::hold_all(script, lines);
-        (script.require_changed(lines.len()), lines.first().filter(|_| together == 1).map(|line| line.sku_id))
+    let mut hold = |line: &Line| {
+        store::hold_all(script, std::slice::from_ref(line));
+        (script.require_changed(1), line.sku_id)
     };
-    Ok(Holding { all_held: lines.chunks(together).map(hold).collect() })
+    Ok(Holding { each_held: lines.iter().map(&mut hold).collect() })
 }
 
-/// What a script is to hold.
-#[derive(Debug)]
+/// What a script is to hold for one order.
+#[derive(Debug, Default)]
 pub struct Holding {
-    /// With the SKU, where it is about one.
-    all_held: Vec<(Said, Option<SkuId>)>,
+    each_held: Vec<(Said, SkuId)>,
 }
 
 impl Holding {
-    /// Why the script ended at a condition, if it is one of these.
+    /// Why the script of one order ended at a condition, if it is one of these.
     pub fn refusal(&self, broken: Said) -> Option<StockError> {
-        let (_, sku) = self.all_held.iter().find(|(all_held, _)| *all_held == broken)?;
-        Some(sku.map_or(StockError::SomeNotEnough, StockError::NotEnough))
+        let (_, sku) = self.each_held.iter().find(|(held, _)| *held == broken)?;
+        Some(StockError::NotEnough(*sku))
     }
 }
 

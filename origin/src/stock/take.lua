@@ -8,7 +8,8 @@
 -- when the gate is of another generation.
 local levels = redis.call('MGET', KEYS[1], unpack(KEYS, 4))
 if table.remove(levels, 1) ~= ARGV[1] then return {} end
-for sku, level in ipairs(levels) do levels[sku] = tonumber(level) or false end
+-- What is no whole number is no level: DECRBY would refuse it half-way.
+for sku, level in ipairs(levels) do levels[sku] = level and string.match(level, '^%-?%d+$') and tonumber(level) or false end
 
 -- Of Redis' own clock, which all replicas share.
 local time = redis.call('TIME')
@@ -17,11 +18,13 @@ local life, making = tonumber(ARGV[2]), tonumber(ARGV[3])
 local period = math.floor(now / life)
 local fresh, older = KEYS[3] .. period, KEYS[3] .. (period - 1)
 
-local orders, requests, at = {}, {}, 4
+local orders, numbers, requests, at = {}, {}, {}, 4
 while at <= #ARGV do
-  orders[#orders + 1], requests[#requests + 1] = at, ARGV[at + 1]
+  orders[#orders + 1], numbers[#numbers + 1], requests[#requests + 1] = at, ARGV[at], ARGV[at + 1]
   at = at + 4 + 2 * ARGV[at + 3]
 end
+local hold_of = {}
+for i, hold in ipairs(redis.call('HMGET', KEYS[2], unpack(numbers))) do hold_of[numbers[i]] = hold end
 local markers, older_markers = redis.call('HMGET', fresh, unpack(requests)), redis.call('HMGET', older, unpack(requests))
 local marker_of = {}
 for i, request in ipairs(requests) do marker_of[request] = markers[i] or older_markers[i] end
@@ -30,6 +33,10 @@ local less, holds, marked = {}, {}, {}
 
 local function decide(at)
   local number, request, lines = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 3])
+  if hold_of[number] then
+    -- Another replica may have drawn the same number: its hold is not to be touched.
+    if string.match(hold_of[number], '^%d+ (%S+)') == request then return 0, 0, 0 else return 2, 1, 0 end
+  end
   if marker_of[request] then
     local twin, since = string.match(marker_of[request], '^(%S+) (%d+)$')
     if twin == number then return 0, 0, 0 end
@@ -40,15 +47,15 @@ local function decide(at)
     if not level then return 2, i, 0 end
     if level < tonumber(ARGV[at + 3 + 2 * i]) then return 1, i, level end
   end
-  local hold = { now }
+  local hold = { now, request }
   for i = 1, lines do
     local sku, quantity = tonumber(ARGV[at + 2 + 2 * i]), ARGV[at + 3 + 2 * i]
     levels[sku] = levels[sku] - quantity
     less[sku] = (less[sku] or 0) + quantity
     hold[#hold + 1], hold[#hold + 2] = KEYS[3 + sku], quantity
   end
-  marker_of[request] = number .. ' ' .. now
-  holds[#holds + 1], holds[#holds + 2] = number, table.concat(hold, ' ')
+  marker_of[request], hold_of[number] = number .. ' ' .. now, table.concat(hold, ' ')
+  holds[#holds + 1], holds[#holds + 2] = number, hold_of[number]
   marked[#marked + 1], marked[#marked + 2] = request, marker_of[request]
   return 0, 0, 0
 end

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use farmgate_shared::ids::{OrderNo, SkuId};
 use redis::{RedisResult, Script};
@@ -22,6 +22,9 @@ const IN_THE_MAKING_MS: u32 = 2000;
 
 /// An order that comes alone is asked for at once; of a rush, those of a millisecond together.
 const RULES: Rules = Rules { name: "take", most: 64, lanes: 2, crowd: 32, pace: Duration::from_millis(1) };
+
+/// After a call that was not answered nobody asks for so long: all who come would wait for a time-out, one call after the other.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Numbers that the script answers of each order.
 const ANSWER: usize = 3;
@@ -72,14 +75,17 @@ impl fmt::Debug for Taker {
 impl Taker {
     /// `epoch` is the gate's generation as this process knows it.
     pub fn new(redis: &Redis, epoch: Arc<AtomicI64>) -> Taker {
-        let (redis, script) = (redis.clone(), Arc::new(Script::new(include_str!("take.lua"))));
+        let script = Script::new(include_str!("take.lua"));
+        let counter =
+            Arc::new(Counter { redis: redis.clone(), script, epoch, silent_until: Mutex::default() });
         let batcher = Batcher::new(RULES, move |asked: Vec<(Taking, oneshot::Sender<Taken>)>| {
-            let (redis, script) = (redis.clone(), script.clone());
-            let epoch = epoch.load(Ordering::Relaxed);
+            let counter = counter.clone();
             Box::pin(async move {
                 let (takings, askers): (Vec<Taking>, Vec<_>) = asked.into_iter().unzip();
-                for (taken, asker) in take_all(&redis, &script, epoch, &takings).await.into_iter().zip(askers)
-                {
+                let answers = counter.ask(&takings).await;
+                let mut answers = answers.chunks_exact(ANSWER);
+                for (taking, asker) in takings.iter().zip(askers) {
+                    let taken = answers.next().map_or(Taken::Unknown, |said| understood(said, taking));
                     // Whoever asked may have gone away; the hold is then the sweeper's.
                     let _ = asker.send(taken);
                 }
@@ -97,35 +103,52 @@ impl Taker {
     }
 }
 
-async fn take_all(redis: &Redis, script: &Script, epoch: i64, takings: &[Taking]) -> Vec<Taken> {
-    let mut call = script.key(keys::epoch(redis));
-    call.key(keys::held(redis))
-        .key(keys::markers(redis))
-        .arg(epoch)
-        .arg(MARKER_LIFE_MS)
-        .arg(IN_THE_MAKING_MS);
-    let mut places: HashMap<SkuId, usize> = HashMap::new();
-    for Taking { hold, lines, has_looked } in takings {
-        call.arg(hold.order_no.as_str()).arg(&hold.request).arg(u8::from(*has_looked)).arg(lines.len());
-        for line in lines {
-            let next = places.len() + 1;
-            let place = *places.entry(line.sku_id).or_insert_with(|| {
-                call.key(keys::stock(redis, line.sku_id));
-                next
-            });
-            call.arg(place).arg(line.quantity);
+/// Where all are served: what a call needs, and what the last one met with.
+struct Counter {
+    redis: Redis,
+    script: Script,
+    epoch: Arc<AtomicI64>,
+    /// Since a call was not answered.
+    silent_until: Mutex<Option<Instant>>,
+}
+
+impl Counter {
+    /// The script's answers, as many as there are.
+    async fn ask(&self, takings: &[Taking]) -> Vec<i64> {
+        if self.silent_until().is_some_and(|until| Instant::now() < until) {
+            return Vec::new();
         }
+        let answers = self.call(takings).await;
+        *self.silent_until() = answers.is_err().then(|| Instant::now() + SILENCE);
+        answers.unwrap_or_else(|error| {
+            tracing::debug!(%error, orders = takings.len(), "the gate did not answer, going by MySQL alone");
+            Vec::new()
+        })
     }
-    let answer: RedisResult<Vec<i64>> = call.invoke_async(&mut redis.connection()).await;
-    let answers = answer.unwrap_or_else(|error| {
-        tracing::debug!(%error, orders = takings.len(), "the gate did not answer, going by MySQL alone");
-        Vec::new()
-    });
-    let mut answers = answers.chunks_exact(ANSWER);
-    takings
-        .iter()
-        .map(|taking| answers.next().map_or(Taken::Unknown, |said| understood(said, taking)))
-        .collect()
+
+    async fn call(&self, takings: &[Taking]) -> RedisResult<Vec<i64>> {
+        let redis = &self.redis;
+        let mut call = self.script.key(keys::epoch(redis));
+        call.key(keys::held(redis)).key(keys::markers(redis));
+        call.arg(self.epoch.load(Ordering::Relaxed)).arg(MARKER_LIFE_MS).arg(IN_THE_MAKING_MS);
+        let mut places: HashMap<SkuId, usize> = HashMap::new();
+        for Taking { hold, lines, has_looked } in takings {
+            call.arg(hold.order_no.as_str()).arg(&hold.request).arg(u8::from(*has_looked)).arg(lines.len());
+            for line in lines {
+                let next = places.len() + 1;
+                let place = *places.entry(line.sku_id).or_insert_with(|| {
+                    call.key(keys::stock(redis, line.sku_id));
+                    next
+                });
+                call.arg(place).arg(line.quantity);
+            }
+        }
+        call.invoke_async(&mut redis.connection()).await
+    }
+
+    fn silent_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.silent_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What the script's numbers say to an order.
