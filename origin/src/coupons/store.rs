@@ -7,7 +7,8 @@ use sqlx::{FromRow, MySql, MySqlConnection, MySqlPool, QueryBuilder};
 use time::OffsetDateTime;
 
 use crate::db::push_list;
-use crate::db::script::{RowId, Script, Sql};
+use crate::db::script::{RowId, Script};
+use crate::db::sql::Sql;
 
 /// What a coupon is good for, in both tables.
 #[derive(Clone, Debug, FromRow)]

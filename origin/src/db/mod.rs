@@ -7,6 +7,7 @@ pub mod lookup;
 pub mod reseal;
 pub mod script;
 pub mod seal;
+pub mod sql;
 
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ impl Db {
     pub fn new(config: &MysqlConfig) -> anyhow::Result<Db> {
         let options: MySqlConnectOptions =
             config.url.expose_secret().parse().context("mysql.url is not a MySQL URL")?;
-        // The log of a slow statement would hold its values, where they stand in its text (`script.rs`).
+        // The log of a slow statement would hold its values, where they stand in its text (`sql.rs`).
         let options = options.statement_cache_capacity(PREPARED_STATEMENTS).disable_statement_logging();
         let for_transactions = config.max_connections.div_ceil(2);
         let for_statements = config.max_connections.saturating_sub(for_transactions).max(1);

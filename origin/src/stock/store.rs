@@ -9,7 +9,8 @@ use time::OffsetDateTime;
 use super::Line;
 use super::model::Change;
 use crate::db::push_list;
-use crate::db::script::{RowId, Script, Sql};
+use crate::db::script::{RowId, Script};
+use crate::db::sql::Sql;
 
 pub async fn available(pool: &MySqlPool, skus: &[SkuId]) -> Result<Vec<(i64, i64)>, sqlx::Error> {
     let mut query = QueryBuilder::new("SELECT sku_id, CAST(available AS SIGNED) FROM stock WHERE sku_id IN ");
