@@ -22,7 +22,7 @@ use crate::app::App;
 use crate::clock::Clock;
 use crate::error::ApiError;
 use crate::limits::model::Asked;
-use crate::limits::{Admission, Limits};
+use crate::limits::{Admission, Limits, Nonce};
 
 /// Nonces that a process remembers: of half a minute with 8000 requests a second, in 5 MB at most.
 const NONCES: usize = 262_144;
@@ -68,9 +68,8 @@ impl EdgeGuard {
         };
         // A request passes for max_skew to either side of its time; a second more for rounding.
         let lifetime = 2 * self.max_skew_seconds + 1;
-        let nonce = format!("edge-nonce:{kid}:{}", signed.nonce);
-        let (admission, redis_answered) =
-            limits.admit(&nonce, lifetime, asked.buckets(), clock.unix_micros()).await;
+        let nonce = Nonce { name: format!("{kid}:{}", signed.nonce), second, lifetime };
+        let (admission, redis_answered) = limits.admit(nonce, asked.buckets(), clock.unix_micros()).await;
         match admission {
             Admission::Replayed => Err(refused()),
             _ if !redis_answered && !self.knows_all_of(second) => Err(refused()),

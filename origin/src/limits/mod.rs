@@ -7,6 +7,8 @@
 //! costs Redis nothing more, a busy client is counted across all replicas, and with Redis away the share is all.
 
 pub mod model;
+mod seen;
 mod service;
 
+pub use seen::Nonce;
 pub use service::{Admission, Limits};

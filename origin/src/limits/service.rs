@@ -1,12 +1,13 @@
 //! Counting: first in this process, then, for what is beyond its share, in Redis.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use farmgate_shared::limits::{Buckets as Shares, Rate};
 use redis::Script;
 
 use super::model::{Bucket, Buckets};
+use super::seen::{Nonce, Seen};
 use crate::config::LimitsConfig;
 use crate::redis::Redis;
 
@@ -29,9 +30,13 @@ pub struct Limits {
     config: LimitsConfig,
     redis: Redis,
     admit: Script,
+    seen: Seen,
     shares: Mutex<Shares<Bucket>>,
     was_away: AtomicBool,
 }
+
+/// Redis's answer, as `admit.lua` gives it.
+type Asked = Result<i64, Arc<redis::RedisError>>;
 
 /// What a process's own count says of a request.
 #[derive(Debug, Default)]
@@ -51,6 +56,7 @@ impl Limits {
     pub fn new(config: LimitsConfig, redis: Redis) -> Limits {
         Limits {
             config,
+            seen: Seen::new(&redis),
             redis,
             admit: Script::new(include_str!("admit.lua")),
             shares: Mutex::new(Shares::new(REMEMBERED)),
@@ -58,15 +64,14 @@ impl Limits {
         }
     }
 
-    /// Takes a nonce, to be remembered for `lifetime` seconds, and counts a request, in one call to Redis. `now` is in
-    /// microseconds since 1970. The second value is whether Redis answered; without it the nonce was not looked at.
-    pub async fn admit(&self, nonce: &str, lifetime: u64, buckets: Buckets, now: u64) -> (Admission, bool) {
+    /// Takes a nonce and counts a request, in one call to Redis. `now` is in microseconds since 1970. The second value is
+    /// whether Redis answered; without it the nonce was not looked at.
+    pub async fn admit(&self, nonce: Nonce, buckets: Buckets, now: u64) -> (Admission, bool) {
         let own = self.look(buckets, now);
-        let nonce = self.redis.key(nonce);
         let asked = if own.is_within() {
-            self.take_nonce(&nonce, lifetime).await
+            self.seen.take(nonce).await.map(|is_new| if is_new { 0 } else { -1 })
         } else {
-            self.ask(&nonce, lifetime, &own, now).await
+            self.ask(Some(&nonce), &own, now).await
         };
         let answered = self.note(&asked);
         (self.decide(&own, asked, now), answered)
@@ -78,7 +83,7 @@ impl Limits {
         if own.is_within() {
             return Admission::Passed;
         }
-        let asked = self.ask(&self.redis.key("limit-without-nonce"), 0, &own, now).await;
+        let asked = self.ask(None, &own, now).await;
         self.note(&asked);
         self.decide(&own, asked, now)
     }
@@ -106,8 +111,7 @@ impl Limits {
         }
     }
 
-    /// `asked` is Redis's answer, as `admit.lua` gives it.
-    fn decide(&self, own: &Own, asked: redis::RedisResult<i64>, now: u64) -> Admission {
+    fn decide(&self, own: &Own, asked: Asked, now: u64) -> Admission {
         // The shares would do after this; the rest of the limits may do sooner.
         let wait = own.beyond.iter().flatten().map(|(_, wait)| *wait).max().unwrap_or(0);
         match asked {
@@ -124,26 +128,20 @@ impl Limits {
         }
     }
 
-    async fn take_nonce(&self, nonce: &str, lifetime: u64) -> redis::RedisResult<i64> {
-        let mut set = redis::cmd("SET");
-        set.arg(nonce).arg("").arg("NX").arg("EX").arg(lifetime);
-        let taken: Option<String> = set.query_async(&mut self.redis.connection()).await?;
-        Ok(if taken.is_some() { 0 } else { -1 })
-    }
-
-    async fn ask(&self, nonce: &str, lifetime: u64, own: &Own, now: u64) -> redis::RedisResult<i64> {
-        let mut call = self.admit.key(nonce);
-        call.arg(lifetime).arg(now);
+    async fn ask(&self, nonce: Option<&Nonce>, own: &Own, now: u64) -> Asked {
+        let mut call = self.admit.key(nonce.map(|nonce| nonce.key(&self.redis)).unwrap_or_default());
+        call.arg(nonce.map_or(0, Nonce::kept)).arg(now);
+        call.arg(nonce.map_or("", |nonce| &nonce.name));
         for (bucket, _) in own.beyond.iter().flatten() {
             let rest = self.config.rest(*bucket);
             call.key(self.redis.key(&bucket.to_string()));
             call.arg(rest.interval_us).arg(rest.tolerance_us()).arg(seconds_to_forget(rest));
         }
-        call.invoke_async(&mut self.redis.connection()).await
+        call.invoke_async(&mut self.redis.connection()).await.map_err(Arc::new)
     }
 
     /// Says once when Redis goes and once when it is back, and whether it is there.
-    fn note(&self, asked: &redis::RedisResult<i64>) -> bool {
+    fn note(&self, asked: &Asked) -> bool {
         let is_away = asked.is_err();
         if self.was_away.swap(is_away, Ordering::Relaxed) != is_away {
             match asked {
