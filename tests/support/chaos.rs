@@ -75,7 +75,7 @@ async fn carry(listener: TcpListener, server: String, state: watch::Receiver<Sta
             // Whichever ends first ends all: the streams close when they are dropped here.
             tokio::select! {
                 () = copy(from_near, to_far, || false) => {}
-                () = copy(from_far, to_near, || replies.borrow().is_deaf) => {}
+                () = copy(from_far, to_near, || replies.borrow().is_deaf || replies.borrow().pulls != pulls) => {}
                 _ = state.wait_for(|state| state.pulls != pulls) => {}
             }
         });

@@ -292,6 +292,11 @@ pub fn is_away(error: &sqlx::Error) -> bool {
     unreachable || is_shutdown(error)
 }
 
+/// This process is stopping, and asks MySQL nothing more.
+pub fn is_closed(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::PoolClosed)
+}
+
 /// The server is going down (1053), refuses connections (1040) or is read-only after a failover (1290, 1836).
 pub fn is_shutdown(error: &sqlx::Error) -> bool {
     matches!(mysql_number(error), Some(1053 | 1040 | 1290 | 1836))

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::db::batch::{Batcher, Rules};
 use crate::redis::Redis;
 
-/// Nobody waits for others: a request that comes while a call is under way goes with the next one.
+/// A request that comes while a call is under way goes with the next one; none waits for others to come.
 const RULES: Rules = Rules { name: "nonces", most: 128, lanes: 2, crowd: 32, pace: Duration::ZERO };
 
 /// A nonce and how long a request with it could pass.
@@ -101,7 +101,7 @@ async fn add_all(redis: &Redis, nonces: &[Nonce], dropped: &AtomicU64) -> RedisR
     if let Some((_, newest)) = sets.last_key_value() {
         drop_old(&mut pipe, redis, newest, dropped);
     }
-    pipe.query_async(&mut redis.connection()).await
+    redis.call_for_many(pipe.query_async(&mut redis.connection())).await
 }
 
 /// Drops the sets that no replica looks at any more, even one whose clock is a lifetime behind: freed beside Redis' work, while

@@ -65,7 +65,7 @@ impl Limits {
     }
 
     /// Takes a nonce and counts a request, in one call to Redis. `now` is in microseconds since 1970. The second value is
-    /// whether Redis answered; without it the nonce was not looked at.
+    /// whether Redis answered; without it nobody knows of the nonce.
     pub async fn admit(&self, nonce: Nonce, buckets: Buckets, now: u64) -> (Admission, bool) {
         let own = self.look(buckets, now);
         let asked = if own.is_within() {

@@ -14,7 +14,7 @@ use super::service::{self, OrderError};
 use super::writer::{WriteError, Written};
 use crate::app::App;
 use crate::crash::{self, Point};
-use crate::db::Retryable;
+use crate::db::{Retryable, is_away, is_closed};
 use crate::error::ApiError;
 use crate::idempotency::{Earlier, Keyed};
 use crate::stock::service::StockError;
@@ -241,7 +241,7 @@ async fn settle_unknown(app: &App, draft: &Draft, cause: Arc<sqlx::Error>) -> Re
 async fn made_or_buried(app: &App, draft: &Draft) -> Result<Option<(OrderId, UserId)>, OrderError> {
     loop {
         match service::made_for_good(app, &draft.order_no).await {
-            Err(error) if error.database().is_some_and(crate::db::is_away) => {
+            Err(error) if error.database().is_some_and(|error| is_away(error) && !is_closed(error)) => {
                 tokio::time::sleep(ASK_AGAIN).await;
             }
             decided => return decided,

@@ -2,7 +2,7 @@
 //! others are being written share one transaction and so one flush of the disk, and that one order which cannot be made
 //! does not take its neighbours with it: a batch whose counts do not match is rolled back and replayed one by one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use farmgate_shared::api::orders::CreatedOrder;
@@ -254,12 +254,13 @@ impl Batch<'_> {
         self.orders.iter().map(made).collect()
     }
 
-    /// Tells an operator of a condition that no order can be blamed for.
+    /// Tells an operator, once, of a condition that no order can be blamed for.
     fn note(&self, broken: Said) {
         if self.numbered.contains(&broken) {
-            tracing::warn!(
-                "MySQL numbers the rows of an INSERT otherwise than it says: orders are written one by one"
-            );
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| {
+                tracing::warn!("MySQL numbers the rows of an INSERT otherwise than it says: orders are written one by one");
+            });
         }
     }
 

@@ -6,7 +6,7 @@ local hold = redis.call('HGET', KEYS[2], ARGV[2])
 if hold and ARGV[4] and string.match(hold, '^%d+ (%S+)') ~= ARGV[4] then return 0 end
 if hold then
   if redis.call('GET', KEYS[1]) == ARGV[1] then
-    for stock, quantity in string.gmatch(string.match(hold, '^%d+ %S+(.*)'), ' (%S+) (%d+)') do
+    for stock, quantity in string.gmatch(string.match(hold, '^%d+ %S+(.*)') or '', ' (%S+) (%d+)') do
       if redis.call('EXISTS', stock) == 1 then redis.call('INCRBY', stock, quantity) end
     end
   end

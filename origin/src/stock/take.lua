@@ -8,8 +8,11 @@
 -- when the gate is of another generation.
 local levels = redis.call('MGET', KEYS[1], unpack(KEYS, 4))
 if table.remove(levels, 1) ~= ARGV[1] then return {} end
--- What is no whole number is no level: DECRBY would refuse it half-way.
-for sku, level in ipairs(levels) do levels[sku] = level and string.match(level, '^%-?%d+$') and tonumber(level) or false end
+-- What DECRBY would refuse, half-way through, is no level.
+for sku, level in ipairs(levels) do
+  local is_whole = level == '0' or level and #level < 16 and string.match(level, '^%-?[1-9]%d*$')
+  levels[sku] = is_whole and tonumber(level)
+end
 
 -- Of Redis' own clock, which all replicas share.
 local time = redis.call('TIME')

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use farmgate_shared::ids::{OrderNo, SkuId};
 use redis::{RedisResult, Script};
@@ -22,9 +22,6 @@ const IN_THE_MAKING_MS: u32 = 2000;
 
 /// An order that comes alone is asked for at once; of a rush, those of a millisecond together.
 const RULES: Rules = Rules { name: "take", most: 64, lanes: 2, crowd: 32, pace: Duration::from_millis(1) };
-
-/// After a call that was not answered nobody asks for so long: all who come would wait for a time-out, one call after the other.
-const SILENCE: Duration = Duration::from_secs(1);
 
 /// Numbers that the script answers of each order.
 const ANSWER: usize = 3;
@@ -76,8 +73,7 @@ impl Taker {
     /// `epoch` is the gate's generation as this process knows it.
     pub fn new(redis: &Redis, epoch: Arc<AtomicI64>) -> Taker {
         let script = Script::new(include_str!("take.lua"));
-        let counter =
-            Arc::new(Counter { redis: redis.clone(), script, epoch, silent_until: Mutex::default() });
+        let counter = Arc::new(Counter { redis: redis.clone(), script, epoch });
         let batcher = Batcher::new(RULES, move |asked: Vec<(Taking, oneshot::Sender<Taken>)>| {
             let counter = counter.clone();
             Box::pin(async move {
@@ -103,23 +99,17 @@ impl Taker {
     }
 }
 
-/// Where all are served: what a call needs, and what the last one met with.
+/// Where all are served.
 struct Counter {
     redis: Redis,
     script: Script,
     epoch: Arc<AtomicI64>,
-    /// Since a call was not answered.
-    silent_until: Mutex<Option<Instant>>,
 }
 
 impl Counter {
     /// The script's answers, as many as there are.
     async fn ask(&self, takings: &[Taking]) -> Vec<i64> {
-        if self.silent_until().is_some_and(|until| Instant::now() < until) {
-            return Vec::new();
-        }
-        let answers = self.call(takings).await;
-        *self.silent_until() = answers.is_err().then(|| Instant::now() + SILENCE);
+        let answers = self.redis.call_for_many(self.call(takings)).await;
         answers.unwrap_or_else(|error| {
             tracing::debug!(%error, orders = takings.len(), "the gate did not answer, going by MySQL alone");
             Vec::new()
@@ -144,10 +134,6 @@ impl Counter {
             }
         }
         call.invoke_async(&mut redis.connection()).await
-    }
-
-    fn silent_until(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.silent_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
