@@ -1,6 +1,6 @@
 //! What one client may ask of the origin, however many edges and origins it goes through, and with Redis away.
 
-use farmgate_tests::{Call, LONG, Problem, Shop, ShopPlan, Shopper, eventually, json};
+use farmgate_tests::{Call, LONG, Problem, Shop, ShopPlan, Shopper, eventually, json, unique};
 
 /// So slow that nothing comes back within a test: four at once, one of them by the process's own count.
 const FOUR: &str = "1/h burst 4";
@@ -125,6 +125,23 @@ async fn replicas_count_together() {
     }
     // Two by each replica's own count and six by Redis, once for both.
     assert_eq!(served, 2 + 2 + 6);
+}
+
+#[tokio::test]
+async fn what_a_busy_shopper_sent_is_not_sent_again_at_another_replica() {
+    let mut shop = limited("USER_READS", EIGHT).start().await;
+    let shopper = shop.shopper("小王").await;
+    let elsewhere = shopper.through(&shop.replica().await);
+    let signed = || Call { nonce: Some(unique("nonce")), ..Call::get("/api/user/info") };
+    // Beyond its own count the one takes nonces together with the limits, the other still by themselves, and then as the first.
+    for busy in [&shopper, &elsewhere] {
+        for _ in 0..2 {
+            busy.api.get("/api/user/info").await.data();
+        }
+        let call = signed();
+        shopper.api.send(call.clone()).await.data();
+        elsewhere.api.send(call).await.fails_with(Problem::EdgeSignatureRequired);
+    }
 }
 
 #[tokio::test]
