@@ -62,11 +62,11 @@ async fn what_is_learnt_of_wechat_while_an_operator_pays_by_hand_stops_the_opera
     let by_hand = pay_by_hand(&shop, &refund);
     let meanwhile = async {
         eventually(LONG, "the operator waits", async || {
-            let waiting = shop.count(
+            let waiting = shop.count_connections(
                 "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() \
                  AND id <> CONNECTION_ID() AND info LIKE '%FROM payments%FOR UPDATE%'",
             );
-            (waiting.await > 0).then_some(())
+            waiting.await.filter(|waiting| *waiting > 0)
         })
         .await;
         sqlx::query("UPDATE refunds SET wechat_refund_id = '50300000001'")

@@ -170,7 +170,7 @@ async fn an_order_whose_connection_breaks_is_settled_at_once() {
                    WHERE db = DATABASE() AND state = 'User sleep'";
     let (reply, ()) = tokio::join!(shopper.try_order(product, 1, address), async {
         let connection = eventually(LONG, "the order's script is at its items", async || {
-            Some(shop.count(sleeper).await).filter(|id| *id > 0)
+            shop.count_connections(sleeper).await.filter(|id| *id > 0)
         })
         .await;
         shop.script(&format!("KILL {connection}")).await;
@@ -205,7 +205,7 @@ async fn an_order_whose_commit_was_not_heard_of_is_told_all_the_same() {
                    WHERE db = DATABASE() AND info LIKE 'UPDATE stock %'";
     let (reply, ()) = tokio::join!(shopper.try_order(product, 1, address), async {
         eventually(LONG, "the order waits for its stock", async || {
-            (shop.count(waiting).await == 1).then_some(())
+            (shop.count_connections(waiting).await == Some(1)).then_some(())
         })
         .await;
         shop.mysql_cable().deafen();
