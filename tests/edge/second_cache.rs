@@ -61,6 +61,10 @@ async fn a_new_edge_takes_its_neighbours_page_and_asks_only_for_its_stock() {
     is_stored(&cache, &format!("/.edge-cache/v{version}{page}")).await;
     is_stored(&cache, &format!("/.edge-cache/v{version}/api/categories")).await;
     shop.shopper("小王").await.order(product, 2).await;
+    eventually(LONG, "the origin's own view shows the order", async || {
+        (shop.shop.api.get(&page).await.data()["stock"] == json!(before - 2)).then_some(())
+    })
+    .await;
 
     let other = shop.another_edge(&plan).await;
     // From this one it learns the version that the shop is at.
