@@ -34,6 +34,8 @@ const ROWS: usize = 64;
 pub struct Following {
     /// `None` before the first load.
     feed: Option<Feed>,
+    /// SKUs that moved and whose stock was not read since: a look that broke off leaves them to the next.
+    unread: BTreeSet<SkuId>,
     /// The last SKU of the sweep.
     swept: i64,
 }
@@ -127,21 +129,24 @@ async fn install(app: &App, snapshot: Snapshot) -> Result<(), sqlx::Error> {
 pub async fn refresh_stock(app: &App) -> Result<(), sqlx::Error> {
     let pool = app.db.pool();
     let mut following = app.catalog.following.lock().await;
+    let following = &mut *following;
     let snapshot = app.catalog.snapshot();
     let Some(feed) = &mut following.feed else { return Ok(()) };
     let looked = std::time::Instant::now();
-    match advance(pool, feed).await? {
-        Ok(changed) => {
-            stock::service::note_moved(app, &changed, looked);
-            read_stock(pool, &snapshot, &changed).await?;
+    match advance(pool, feed, &mut following.unread).await? {
+        Ok(()) => {
+            stock::service::note_moved(app, &following.unread, looked);
+            read_stock(pool, &snapshot, &following.unread).await?;
         }
         Err(Rewritten) => {
             stock::service::note_rewritten(app);
             tracing::warn!("stock movements that were read are gone; reading all stock anew");
-            *feed = begin(pool).await?;
+            let anew = begin(pool).await?;
             read_all_stock(pool, &snapshot).await?;
+            *feed = anew;
         }
     }
+    following.unread.clear();
     let most = app.config.catalog.stock_sweep;
     if most > 0 {
         let rows = stock_store::levels_after(pool, following.swept, most).await?;
@@ -156,28 +161,28 @@ pub async fn refresh_stock(app: &App) -> Result<(), sqlx::Error> {
 async fn begin(pool: &MySqlPool) -> Result<Feed, sqlx::Error> {
     let mut feed = Feed::before(stock_store::last_movement(pool).await?);
     // A feed that has read nothing yet cannot miss anything that it read.
-    let _ = advance(pool, &mut feed).await?;
+    let _ = advance(pool, &mut feed, &mut BTreeSet::new()).await?;
     Ok(feed)
 }
 
-/// The SKUs that changed since the last look.
+/// Reads what moved since the last look. What the feed has taken is in `unread`, also when the rest cannot be read.
 async fn advance(
     pool: &MySqlPool,
     feed: &mut Feed,
-) -> Result<Result<BTreeSet<SkuId>, Rewritten>, sqlx::Error> {
-    let mut changed = BTreeSet::new();
+    unread: &mut BTreeSet<SkuId>,
+) -> Result<Result<(), Rewritten>, sqlx::Error> {
     let missing = feed.missing(RANGES, Instant::now());
     if !missing.is_empty() {
-        changed.extend(feed.take_late(&stock_store::movements_within(pool, missing).await?));
+        unread.extend(feed.take_late(&stock_store::movements_within(pool, missing).await?));
     }
     loop {
         let movements = stock_store::movements_from(pool, feed.next(), MOVEMENTS).await?;
         match feed.take_new(&movements, Instant::now()) {
-            Ok(new) => changed.extend(new),
+            Ok(new) => unread.extend(new),
             Err(rewritten) => return Ok(Err(rewritten)),
         }
         if movements.len() < MOVEMENTS as usize {
-            return Ok(Ok(changed));
+            return Ok(Ok(()));
         }
     }
 }
