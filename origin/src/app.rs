@@ -16,7 +16,7 @@ use crate::http::edge_signature::EdgeGuard;
 use crate::limits::Limits;
 use crate::messages::model::Messages;
 use crate::orders::model::OrderNumbers;
-use crate::orders::turns::Turns;
+use crate::orders::turns::{Room, Turns};
 use crate::orders::writer::Writer;
 use crate::redis::Redis;
 use crate::stock::buyers::Buyers;
@@ -51,6 +51,7 @@ pub struct App {
     pub buyers: Buyers,
     pub order_numbers: OrderNumbers,
     pub order_turns: Turns,
+    pub order_room: Room,
     pub order_writer: Writer,
 }
 
@@ -112,6 +113,7 @@ impl App {
             buyers: Buyers::default(),
             order_numbers: OrderNumbers::default(),
             order_turns: Turns::default(),
+            order_room: Room::new(&config.orders),
             order_writer: Writer::new(&db),
             db,
             config,

@@ -250,6 +250,8 @@ pub struct OrdersConfig {
     pub pay_window_seconds: u32,
     pub complete_after_seconds: u32,
     pub description: String,
+    pub most_at_once: usize,
+    pub most_without_gate: usize,
 }
 
 #[derive(Debug, Deserialize)]

@@ -36,6 +36,11 @@ impl ApiError {
         ApiError { retry_after: Some(retry_after_seconds(wait_us)), ..Problem::RateLimited.into() }
     }
 
+    /// More is being done than there is room for; one may come again in a second.
+    pub fn crowded() -> ApiError {
+        ApiError { retry_after: Some(1), ..Problem::Unavailable.into() }
+    }
+
     /// The same with what led to it, for the log.
     #[must_use]
     pub fn because(self, cause: impl Into<anyhow::Error>) -> ApiError {

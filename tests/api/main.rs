@@ -11,6 +11,7 @@ mod bills_daily;
 mod bills_slow_refunds;
 mod coupon_orders;
 mod coupons;
+mod crowded;
 mod foreign_notifications;
 mod foreign_requests;
 mod foreign_sim;

@@ -7,6 +7,7 @@ use farmgate_shared::api::orders::{CreateOrder, CreatedOrder, Wanted};
 use farmgate_shared::ids::{OrderId, UserId};
 use farmgate_shared::problem::Problem;
 use time::OffsetDateTime;
+use tokio::sync::SemaphorePermit;
 use tracing::Instrument;
 
 use super::draft::Draft;
@@ -52,9 +53,14 @@ pub async fn place(
     if is_hopeless(app, claim.user, outlook) {
         return Err(Problem::OutOfStock.into());
     }
+    let Some(place) = app.order_room.enter() else { return Err(ApiError::crowded()) };
     let app = app.clone();
     let task = tokio::spawn(
-        async move { place_uninterrupted(&app, claim, key, body, wanted, outlook).await }.in_current_span(),
+        async move {
+            let _place = place;
+            place_uninterrupted(&app, claim, key, body, wanted, outlook).await
+        }
+        .in_current_span(),
     );
     // The task is never aborted, so a failure to join is a panic: the outermost layer answers for it.
     task.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
@@ -133,9 +139,10 @@ impl From<ApiError> for PlaceError {
 
 /// The gate, then MySQL.
 async fn hold_and_write(app: &App, draft: &Arc<Draft>) -> Result<CreatedOrder, PlaceError> {
-    if let Some(reply) = pass_gate(app, draft).await? {
-        return Ok(reply);
-    }
+    let _place = match pass_gate(app, draft).await? {
+        Passed::Open(place) => place,
+        Passed::Earlier(reply) => return Ok(reply),
+    };
     crash::point(Point::AfterGate);
     match app.order_writer.write(draft.clone()).await {
         Ok(Written::Made(reply)) => {
@@ -160,9 +167,17 @@ async fn hold_and_write(app: &App, draft: &Arc<Draft>) -> Result<CreatedOrder, P
     }
 }
 
+/// What an order finds at the gate.
+enum Passed<'a> {
+    /// It may be written, with a place among those that the gate knows nothing of, if it is one.
+    Open(Option<SemaphorePermit<'a>>),
+    /// An equal request came first, and this is its reply.
+    Earlier(CreatedOrder),
+}
+
 /// Takes the order's lines from the gate. Where an equal request came first, its reply is this one's; one that is being
 /// made, at another replica, is waited for.
-async fn pass_gate(app: &App, draft: &Draft) -> Result<Option<CreatedOrder>, ApiError> {
+async fn pass_gate<'a>(app: &'a App, draft: &Draft) -> Result<Passed<'a>, ApiError> {
     let hold = draft.hold();
     // That a made-up key has no reply is known already.
     let mut has_looked = draft.keyed.is_implicit();
@@ -171,17 +186,25 @@ async fn pass_gate(app: &App, draft: &Draft) -> Result<Option<CreatedOrder>, Api
         let taken = app.gate.take(taking).await;
         if let Taken::Yes = taken {
             stock::service::note_taken(app, &draft.lines);
-            return Ok(None);
+            return Ok(Passed::Open(None));
         }
         if let Taken::SoldOut(sku, left) = taken {
             stock::service::note_sold_out(app, sku, left);
         }
         // The gate may have refused what went to the equal request, and one that is silent remembers nothing.
         if let Some(reply) = earlier_reply(app, &draft.keyed, draft.now).await? {
-            return Ok(Some(reply));
+            return Ok(Passed::Earlier(reply));
         }
         match taken {
-            Taken::Yes | Taken::Unknown => return Ok(None),
+            Taken::Yes => return Ok(Passed::Open(None)),
+            Taken::Unknown => {
+                if let Some(place) = app.order_room.enter_without_gate() {
+                    return Ok(Passed::Open(Some(place)));
+                }
+                // The gate may have taken it and not been heard.
+                app.gate.release(&hold).await;
+                return Err(ApiError::crowded());
+            }
             Taken::SoldOut(..) => return Err(Problem::OutOfStock.into()),
             // Ends when the equal request is too old to be in the making (taking.rs).
             Taken::Twin if has_looked => tokio::time::sleep(LOOK_FOR_TWIN).await,
