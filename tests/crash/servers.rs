@@ -1,6 +1,8 @@
 //! MySQL and Redis that die, forget or come back old while orders are taken. Each test has servers of its own to kill.
 
-use farmgate_tests::{LONG, Mysql, Redis, ShopPlan, eventually};
+use std::time::{Duration, Instant};
+
+use farmgate_tests::{LONG, Mysql, Problem, Redis, ShopPlan, eventually};
 
 use crate::rush::{Rush, converges};
 
@@ -107,6 +109,29 @@ async fn a_mysql_killed_in_the_middle_loses_no_order() {
     rush.ask_again(&shop.api).await;
     rush.nothing_is_lost_or_doubled(&shop).await;
     converges(&shop).await;
+}
+
+#[tokio::test]
+async fn with_mysql_away_each_order_is_refused_at_once() {
+    let mut mysql = Mysql::start().await;
+    let patience = Duration::from_secs(9);
+    let plan = ShopPlan::new().setting("FARMGATE_MYSQL__ACQUIRE_TIMEOUT_MS", patience.as_millis());
+    let shop = plan.on_mysql(&mysql).start().await;
+    let (product, ..) = shop.first_product().await;
+    let shopper = shop.shopper("小王").await;
+    let address = shopper.address().await;
+    mysql.kill();
+    let begun = Instant::now();
+    for _ in 0..40 {
+        shopper.try_order(product, 1, address).await.fails_with(Problem::Unavailable);
+    }
+    assert!(begun.elapsed() < patience, "nobody waits for a connection until the time is up");
+    mysql.restart().await;
+    eventually(LONG, "an order is made", async || {
+        (shopper.try_order(product, 1, address).await.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(shop.count("SELECT COUNT(*) FROM orders").await, 1);
 }
 
 #[tokio::test]
@@ -224,6 +249,37 @@ async fn an_order_whose_commit_was_not_heard_of_is_told_all_the_same() {
     assert_eq!(shop.count("SELECT COUNT(*) FROM order_tombstones").await, 0);
     shop.start_worker().await;
     converges(&shop).await;
+}
+
+#[tokio::test]
+async fn a_look_at_the_stock_that_breaks_off_is_made_up_for() {
+    // Without the sweep, which would find the change some day.
+    let shop = ShopPlan::new().stock(STOCK).setting("FARMGATE_CATALOG__STOCK_SWEEP", 0).start().await;
+    let (product, sku, _) = shop.first_product().await;
+    let page = format!("/api/products/{product}");
+    assert_eq!(shop.api.get(&page).await.data()["stock"], STOCK);
+    // A connection of its own, whose end unlocks.
+    let mut farm = shop.db.acquire().await.unwrap().detach();
+    sqlx::raw_sql("LOCK TABLES stock WRITE").execute(&mut farm).await.unwrap();
+    shop.script(&format!(
+        "INSERT INTO stock_movements (sku_id, reason, available_change, held_change, sold_change) \
+         VALUES ({sku}, 'stocked', 5, 0, 0)"
+    ))
+    .await;
+    let reader = "SELECT CAST(COALESCE(MAX(id), 0) AS SIGNED) FROM information_schema.processlist \
+                  WHERE db = DATABASE() AND state = 'Waiting for table metadata lock' AND info LIKE '%FROM stock %'";
+    let connection = eventually(LONG, "the movement is seen, and its stock asked for", async || {
+        shop.count_connections(reader).await.filter(|id| *id > 0)
+    })
+    .await;
+    shop.script(&format!("KILL {connection}")).await;
+    let restock = "UPDATE stock SET available = available + 5, total = total + 5 WHERE sku_id = ?";
+    sqlx::query(restock).bind(sku).execute(&mut farm).await.unwrap();
+    sqlx::raw_sql("UNLOCK TABLES").execute(&mut farm).await.unwrap();
+    eventually(LONG, "the page shows it", async || {
+        (shop.api.get(&page).await.data()["stock"] == STOCK + 5).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use sqlx::pool::PoolConnection;
 use sqlx::{MySql, MySqlPool};
 
+use super::reach::Reach;
+
 /// A connection that nobody used for so long goes back to the pool, which knows how old connections may grow.
 const LONGEST_IDLE: Duration = Duration::from_secs(1);
 
@@ -16,6 +18,7 @@ const LONGEST_IDLE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Kept {
     pool: MySqlPool,
+    reach: Reach,
     /// At most so many, so that others find one in the pool.
     most: usize,
     /// The last used on top; `None` once closed.
@@ -30,19 +33,19 @@ struct Spare {
 
 impl Kept {
     /// Keeps up to `most` of the pool's connections.
-    pub fn new(pool: MySqlPool, most: u32) -> Kept {
+    pub fn new(pool: MySqlPool, reach: Reach, most: u32) -> Kept {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        Kept { pool, most, spare: Arc::new(Mutex::new(Some(Vec::new()))) }
+        Kept { pool, reach, most, spare: Arc::new(Mutex::new(Some(Vec::new()))) }
     }
 
     /// A connection: one at hand, or one from the pool.
     ///
     /// # Errors
-    /// When MySQL is away, or all connections are in use for too long.
+    /// When MySQL is away, which others may have found, or all connections are in use for too long.
     pub async fn take(&self) -> Result<PoolConnection<MySql>, sqlx::Error> {
         match self.at_hand() {
             Some(connection) => Ok(connection),
-            None => self.pool.acquire().await,
+            None => self.reach.acquire(self.pool.acquire()).await,
         }
     }
 

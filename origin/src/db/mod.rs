@@ -4,6 +4,7 @@ pub mod batch;
 pub mod index;
 pub mod kept;
 pub mod lookup;
+pub mod reach;
 pub mod reseal;
 pub mod script;
 pub mod seal;
@@ -19,6 +20,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{ConnectOptions, Executor, MySql, MySqlConnection, MySqlPool};
 
 use self::kept::Kept;
+use self::reach::Reach;
 use self::script::{Ran, Script};
 use crate::config::MysqlConfig;
 
@@ -74,11 +76,13 @@ impl Db {
                 })
             })
             .connect_lazy_with(options.clone());
-        let statements = pool_options(config, for_statements, FOR_STATEMENTS).connect_lazy_with(options);
+        let statements =
+            pool_options(config, for_statements, FOR_STATEMENTS).connect_lazy_with(options.clone());
+        let reach = Reach::new(options);
         Ok(Db {
-            for_lookups: Kept::new(statements.clone(), for_statements.div_ceil(2)),
+            for_lookups: Kept::new(statements.clone(), reach.clone(), for_statements.div_ceil(2)),
             statements,
-            for_transactions: Kept::new(transactions.clone(), for_transactions.div_ceil(2)),
+            for_transactions: Kept::new(transactions.clone(), reach, for_transactions.div_ceil(2)),
             transactions,
         })
     }
