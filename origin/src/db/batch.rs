@@ -1,6 +1,6 @@
 //! Work that is cheaper together. Promises that a job which comes alone starts at once, that jobs which come while others
-//! are being done, or close behind them, are done together, and that no job is left behind. A batch never waits to be
-//! filled: it waits for a lane, and for a moment after the batch before it has begun.
+//! are being done, or close behind them, are done together, and that no job is left behind, nor waits for a batch that is
+//! stuck. A batch never waits to be filled: it waits for a lane, and for a moment after the batch before it has begun.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -30,6 +30,9 @@ pub struct Rules {
     pub pace: Duration,
 }
 
+/// A batch that takes longer is stuck: it leaves its lane to others, until more are stuck than there are lanes.
+const STUCK_AFTER: Duration = Duration::from_millis(250);
+
 struct Shared<J> {
     rules: Rules,
     work: Box<dyn Fn(Vec<J>) -> BoxFuture<'static, ()> + Send + Sync>,
@@ -39,6 +42,7 @@ struct Shared<J> {
 struct Queue<J> {
     waiting: VecDeque<J>,
     busy_lanes: usize,
+    stuck: usize,
     /// The last batch: when it began, and how many jobs it had.
     last: Option<(Instant, usize)>,
 }
@@ -62,7 +66,7 @@ impl<J: Send + 'static> Batcher<J> {
         rules: Rules,
         work: impl Fn(Vec<J>) -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) -> Batcher<J> {
-        let queue = Mutex::new(Queue { waiting: VecDeque::new(), busy_lanes: 0, last: None });
+        let queue = Mutex::new(Queue { waiting: VecDeque::new(), busy_lanes: 0, stuck: 0, last: None });
         Batcher { shared: Arc::new(Shared { rules, work: Box::new(work), queue }) }
     }
 
@@ -71,9 +75,7 @@ impl<J: Send + 'static> Batcher<J> {
         let opens_lane = {
             let mut queue = self.shared.lock();
             queue.waiting.push_back(job);
-            let opens_lane = self.shared.rules.opens_lane(&queue);
-            queue.busy_lanes += usize::from(opens_lane);
-            opens_lane
+            self.shared.rules.open_lane(&mut queue)
         };
         if opens_lane {
             tokio::spawn(run_lane(self.shared.clone()));
@@ -109,14 +111,33 @@ impl<J> Shared<J> {
         queue.last = Some((Instant::now(), size));
         Some(queue.waiting.drain(..size).collect())
     }
+
+    /// A batch is stuck: its lane is another one's. Says whether that is to run at once.
+    fn leave_lane(&self) -> bool {
+        let mut queue = self.lock();
+        queue.busy_lanes -= 1;
+        queue.stuck += 1;
+        !queue.waiting.is_empty() && self.rules.open_lane(&mut queue)
+    }
+
+    /// A batch that was stuck has ended. Says whether whoever ran it is to run a lane again.
+    fn come_back(&self) -> bool {
+        let mut queue = self.lock();
+        queue.stuck -= 1;
+        !queue.waiting.is_empty() && self.rules.open_lane(&mut queue)
+    }
 }
 
 impl Rules {
-    fn opens_lane<J>(&self, queue: &Queue<J>) -> bool {
-        match queue.busy_lanes {
+    /// Whether one more lane is to run for what is waiting; it counts from now on.
+    fn open_lane<J>(&self, queue: &mut Queue<J>) -> bool {
+        let is_needed = match queue.busy_lanes {
             0 => true,
             busy => busy < self.lanes && queue.waiting.len() >= self.crowd,
-        }
+        };
+        let opens = is_needed && queue.stuck <= self.lanes;
+        queue.busy_lanes += usize::from(opens);
+        opens
     }
 }
 
@@ -129,10 +150,28 @@ async fn run_lane<J: Send + 'static>(shared: Arc<Shared<J>>) {
         }
         let Some(jobs) = shared.next_batch() else { return };
         // In a task of its own, so that a panic ends this batch and not the lane.
-        if let Err(panic) = tokio::spawn((shared.work)(jobs)).await {
+        let mut batch = tokio::spawn((shared.work)(jobs));
+        let in_time = tokio::time::timeout(STUCK_AFTER, &mut batch).await;
+        let is_stuck = in_time.is_err();
+        if is_stuck && shared.leave_lane() {
+            tokio::spawn(lane(shared.clone()));
+        }
+        let ended = match in_time {
+            Ok(ended) => ended,
+            Err(_) => batch.await,
+        };
+        if let Err(panic) = ended {
             tracing::error!(batch = shared.rules.name, %panic, "a batch was given up");
         }
+        if is_stuck && !shared.come_back() {
+            return;
+        }
     }
+}
+
+/// The same, boxed for a lane that opens another.
+fn lane<J: Send + 'static>(shared: Arc<Shared<J>>) -> BoxFuture<'static, ()> {
+    Box::pin(run_lane(shared))
 }
 
 #[cfg(test)]
@@ -190,6 +229,29 @@ mod tests {
         let (batcher, _sizes) = doubling(RULES, gate);
         assert!(submit(&batcher, 13).await.is_err());
         assert_eq!(submit(&batcher, 5).await, Ok(10));
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_stuck_holds_nobody_up() {
+        let gate = Arc::new(Semaphore::new(0));
+        let (batcher, mut sizes) = doubling(Rules { lanes: 2, crowd: 99, ..RULES }, gate.clone());
+        let stuck = [submit(&batcher, 1)];
+        assert_eq!(sizes.recv().await, Some(1));
+        let behind = submit(&batcher, 2);
+        assert_eq!(sizes.recv().await, Some(1), "which came before the first one was known to be stuck");
+        // One more may be stuck than there are lanes, and then jobs wait.
+        let more = [submit(&batcher, 3), submit(&batcher, 4)];
+        assert_eq!(sizes.recv().await, Some(2));
+        let last = submit(&batcher, 5);
+        gate.add_permits(1);
+        let [stuck] = stuck;
+        assert_eq!(stuck.await, Ok(2));
+        gate.add_permits(3);
+        assert_eq!(behind.await, Ok(4));
+        for (number, answer) in (3..).zip(more) {
+            assert_eq!(answer.await, Ok(number * 2));
+        }
+        assert_eq!(last.await, Ok(10), "nobody is left behind");
     }
 
     #[tokio::test]
