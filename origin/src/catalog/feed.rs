@@ -32,6 +32,8 @@ pub struct Feed {
     is_anchored: bool,
     /// Missing numbers, first to last, and when they were missed.
     gaps: BTreeMap<i64, (i64, Instant)>,
+    /// Where there are many gaps, whose turn it is to be looked into.
+    turn: i64,
 }
 
 /// The movements that were read are no longer there: another server, or an older state of this one.
@@ -72,14 +74,20 @@ impl Feed {
         Ok(rest.iter().map(|(_, sku)| SkuId(*sku)).collect())
     }
 
-    /// Where missing movements may turn up, as at most `most` ranges, ends included. Gives up what is too old.
+    /// Where missing movements may turn up, as at most `most` ranges, ends included: the newest, where they mostly do, and
+    /// others in turn. Gives up what is too old.
     pub fn missing(&mut self, most: usize, now: Instant) -> Vec<(i64, i64)> {
         self.gaps.retain(|_, (_, since)| now.duration_since(*since) < LATE);
-        let gaps: Vec<(i64, i64)> = self.gaps.iter().map(|(first, (last, _))| (*first, *last)).collect();
-        // Neighbours become one range where there are too many: what lies between them is read again and ignored.
-        gaps.chunks(gaps.len().div_ceil(most).max(1))
-            .filter_map(|together| Some((together.first()?.0, together.last()?.1)))
-            .collect()
+        let range = |(first, (last, _)): (&i64, &(i64, Instant))| (*first, *last);
+        let newest = if self.gaps.len() <= most { most } else { most / 2 };
+        let mut ranges: Vec<(i64, i64)> = self.gaps.iter().rev().take(newest).map(range).collect();
+        let others = ..ranges.last().map_or(i64::MAX, |(first, _)| *first);
+        let in_turn = self.gaps.range(self.turn..).chain(self.gaps.range(..self.turn)).map(range);
+        ranges.extend(in_turn.filter(|(first, _)| others.contains(first)).take(most - newest));
+        if newest < most {
+            self.turn = ranges.last().map_or(0, |(first, _)| first + 1);
+        }
+        ranges
     }
 
     /// Takes what turned up within the ranges of [`Feed::missing`].
@@ -143,8 +151,10 @@ mod tests {
             let mut told: Vec<SkuId> = Vec::new();
             let mut times = looks;
             times.sort_unstable();
+            let gaps = fates.len();
             // Movement n is written at second n/4 at the earliest and commits that much later.
-            for time in times.into_iter().chain([44, 45]) {
+            // In the end each gap has had its turn.
+            for time in times.into_iter().chain(std::iter::repeat_n(44, gaps)) {
                 let is_there = |(number, (delay, commits)): &(i64, &(u64, bool))| *commits && u64::try_from(*number).unwrap() / 4 + delay <= time;
                 let committed: BTreeSet<i64> = (1..).zip(&fates).filter(is_there).map(|(number, _)| number).collect();
                 told.extend(look(&mut feed, &committed, start + SECOND * u32::try_from(time).unwrap()));
@@ -160,11 +170,25 @@ mod tests {
         let now = Instant::now();
         let mut feed = Feed::before(0);
         feed.take_new(&[(1, 10), (5, 10), (9, 10)], now).unwrap();
-        assert_eq!(feed.missing(8, now), [(2, 4), (6, 8)]);
-        assert_eq!(feed.missing(1, now), [(2, 8)]);
+        assert_eq!(feed.missing(8, now), [(6, 8), (2, 4)]);
         assert_eq!(feed.take_late(&[(3, 7), (5, 10)]), BTreeSet::from([SkuId(7)]), "5 was seen");
-        assert_eq!(feed.missing(8, now), [(2, 2), (4, 4), (6, 8)]);
+        assert_eq!(feed.missing(8, now), [(6, 8), (4, 4), (2, 2)]);
         assert_eq!(feed.missing(8, now + LATE), []);
+    }
+
+    #[test]
+    fn of_many_gaps_the_newest_are_looked_into_and_the_others_in_turn() {
+        let now = Instant::now();
+        let mut feed = Feed::before(0);
+        let movements: Vec<Movement> = (1..=9).map(|number| (2 * number, 10)).collect();
+        feed.take_new(&movements, now).unwrap();
+        let gap = |number| (number, number);
+        assert_eq!(feed.missing(4, now), [17, 15, 1, 3].map(gap));
+        assert_eq!(feed.missing(4, now), [17, 15, 5, 7].map(gap));
+        assert_eq!(feed.missing(4, now), [17, 15, 9, 11].map(gap));
+        assert_eq!(feed.missing(4, now), [17, 15, 13, 1].map(gap), "nothing that was seen is read again");
+        assert_eq!(feed.missing(1, now), [3].map(gap));
+        assert_eq!(feed.missing(9, now).len(), 9);
     }
 
     #[test]

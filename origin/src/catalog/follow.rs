@@ -20,7 +20,7 @@ use crate::stock;
 
 /// Movements read at once.
 const MOVEMENTS: u32 = 4000;
-/// Ranges in which missing movements are looked for at once.
+/// Ranges in which missing movements are looked for at once. None holds more than what turned up in it.
 const RANGES: usize = 128;
 /// SKUs whose stock is read at once; for more than [`MANY`], all stock is read instead.
 const SKUS: usize = 500;
