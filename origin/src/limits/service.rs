@@ -71,7 +71,7 @@ impl Limits {
         let asked = if own.is_within() {
             self.seen.take(nonce).await.map(|is_new| if is_new { 0 } else { -1 })
         } else {
-            self.ask(Some(&nonce), &own, now).await
+            self.ask(Some(&nonce), &own).await
         };
         let answered = self.note(&asked);
         (self.decide(&own, asked, now), answered)
@@ -83,7 +83,7 @@ impl Limits {
         if own.is_within() {
             return Admission::Passed;
         }
-        let asked = self.ask(None, &own, now).await;
+        let asked = self.ask(None, &own).await;
         self.note(&asked);
         self.decide(&own, asked, now)
     }
@@ -128,10 +128,9 @@ impl Limits {
         }
     }
 
-    async fn ask(&self, nonce: Option<&Nonce>, own: &Own, now: u64) -> Asked {
+    async fn ask(&self, nonce: Option<&Nonce>, own: &Own) -> Asked {
         let mut call = self.admit.key(nonce.map(|nonce| nonce.key(&self.redis)).unwrap_or_default());
-        call.arg(nonce.map_or(0, Nonce::kept)).arg(now);
-        call.arg(nonce.map_or("", |nonce| &nonce.name));
+        call.arg(nonce.map_or(0, Nonce::kept)).arg(nonce.map_or("", |nonce| &nonce.name));
         for (bucket, _) in own.beyond.iter().flatten() {
             let rest = self.config.rest(*bucket);
             call.key(self.redis.key(&bucket.to_string()));
