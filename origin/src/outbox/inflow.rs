@@ -27,13 +27,23 @@ pub struct Inflow {
     /// When entries of dead workers were last looked for.
     looked_over: Option<Instant>,
     is_prepared: bool,
+    /// The stream was new here, and what it lost is not due again yet.
+    has_lost: bool,
 }
 
 impl Inflow {
     /// `None` where no connection can be prepared, which is logged.
     pub fn open(app: Arc<App>, consumer: &'static str, idle: Duration) -> Option<Inflow> {
         match Inbox::open(&app.redis, consumer, WAIT) {
-            Ok(inbox) => Some(Inflow { app, consumer, inbox, idle, looked_over: None, is_prepared: false }),
+            Ok(inbox) => Some(Inflow {
+                app,
+                consumer,
+                inbox,
+                idle,
+                looked_over: None,
+                is_prepared: false,
+                has_lost: false,
+            }),
             // The same URL made the process's own connection.
             Err(error) => {
                 tracing::error!(%error, consumer, "no connection can be prepared");
@@ -61,9 +71,11 @@ impl Inflow {
     }
 
     /// A stream that is new here has lost whatever was in it: all of it is due again at once.
-    async fn prepare(&self) -> anyhow::Result<()> {
-        if self.inbox.prepare().await? {
+    async fn prepare(&mut self) -> anyhow::Result<()> {
+        self.has_lost |= self.inbox.prepare().await?;
+        if self.has_lost {
             store::make_sent_due(self.app.db.pool(), self.consumer, self.app.clock.now()).await?;
+            self.has_lost = false;
         }
         Ok(())
     }
