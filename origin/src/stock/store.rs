@@ -48,7 +48,7 @@ pub async fn all_available(pool: &MySqlPool) -> Result<Vec<(i64, i64)>, sqlx::Er
     sqlx::query_as("SELECT sku_id, CAST(available AS SIGNED) FROM stock").fetch_all(pool).await
 }
 
-/// Who ordered of a SKU since a moment; `None` when that takes reading more than `most` movements.
+/// Whose orders of a SKU moved since a moment; `None` when that takes reading more than `most` movements.
 pub async fn buyers(
     pool: &MySqlPool,
     sku: SkuId,
@@ -57,15 +57,16 @@ pub async fn buyers(
 ) -> Result<Option<HashSet<UserId>>, sqlx::Error> {
     // The goods' first stock has no order.
     let rows: Vec<(i64, OffsetDateTime)> = sqlx::query_as(
-        "SELECT o.user_id, o.created_at FROM (SELECT id, order_id FROM stock_movements WHERE sku_id = ? \
+        "SELECT o.user_id, m.created_at FROM (SELECT id, order_id, created_at FROM stock_movements WHERE sku_id = ? \
          AND order_id IS NOT NULL ORDER BY id DESC LIMIT ?) m JOIN orders o ON o.id = m.order_id ORDER BY m.id DESC",
     )
     .bind(sku.0)
     .bind(most)
     .fetch_all(pool)
     .await?;
-    let is_cut = rows.len() >= most as usize && rows.last().is_some_and(|(_, created)| *created > since);
-    let recent = rows.into_iter().filter(|(_, created)| *created > since);
+    // A movement never comes before its order, which may be much older: a return's is.
+    let is_cut = rows.len() >= most as usize && rows.last().is_some_and(|(_, moved)| *moved > since);
+    let recent = rows.into_iter().filter(|(_, moved)| *moved > since);
     Ok((!is_cut).then(|| recent.map(|(user, _)| UserId(user)).collect()))
 }
 
@@ -162,12 +163,14 @@ pub fn record(script: &mut Script, movements: &[Movement]) {
     });
 }
 
-/// Brings the seed's `products.stock` column to the sum over SKUs, without touching `updated_at`.
+/// Brings the seed's `products.stock` column to the sum over SKUs, without touching `updated_at`. A join would lock every row of
+/// `stock` until its end; subqueries of an UPDATE of one table are plain reads.
 pub async fn mirror_into_products(pool: &MySqlPool) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(
-        "UPDATE products p JOIN (SELECT s.product_id, SUM(k.available) AS available FROM product_skus s \
-         JOIN stock k ON k.sku_id = s.id GROUP BY s.product_id) t ON t.product_id = p.id \
-         SET p.stock = t.available, p.updated_at = p.updated_at WHERE p.stock <> t.available",
+        "UPDATE products p SET p.updated_at = p.updated_at, p.stock = (SELECT COALESCE(SUM(k.available), 0) \
+         FROM product_skus s JOIN stock k ON k.sku_id = s.id WHERE s.product_id = p.id) \
+         WHERE p.stock <> (SELECT SUM(k.available) FROM product_skus s JOIN stock k ON k.sku_id = s.id \
+         WHERE s.product_id = p.id)",
     )
     .execute(pool)
     .await?;
