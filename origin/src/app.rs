@@ -114,7 +114,7 @@ impl App {
             order_numbers: OrderNumbers::default(),
             order_turns: Turns::default(),
             order_room: Room::new(&config.orders),
-            order_writer: Writer::new(&db),
+            order_writer: Writer::new(&db, config.http.request_timeout()),
             db,
             config,
         }))

@@ -93,7 +93,14 @@ impl RuntimeConfig {
 pub struct HttpConfig {
     pub listen: SocketAddr,
     pub public_url: String,
-    pub request_timeout_ms: u64,
+    request_timeout_ms: u64,
+}
+
+impl HttpConfig {
+    /// Time after which a request is answered with a 503.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.request_timeout_ms)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -102,6 +109,7 @@ pub struct MysqlConfig {
     pub url: SecretString,
     pub max_connections: u32,
     pub acquire_timeout_ms: u64,
+    pub answer_timeout_ms: u64,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,7 +1,6 @@
 //! Every route of the origin, and the layers around them, outermost last.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::routing::get;
@@ -84,7 +83,7 @@ fn too_many_requests() -> Response {
 
 /// The whole service.
 pub fn router(app: Arc<App>) -> Router {
-    let timeout = Duration::from_millis(app.config.http.request_timeout_ms);
+    let timeout = app.config.http.request_timeout();
     let (api, _) = api().split_for_parts();
     api.route("/static/demo/{file}", get(pictures::get_demo_picture))
         // Around unknown paths too: a stranger does not even learn which paths exist.

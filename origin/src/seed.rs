@@ -106,7 +106,7 @@ pub async fn run(db: &Db) -> anyhow::Result<Loaded> {
         coupons: coupons.len(),
     };
     let work = std::sync::Arc::new((shop.categories, rows, coupons));
-    db.transaction("seed", move |connection| {
+    db.long_transaction("seed", move |connection| {
         let work = work.clone();
         Box::pin(async move { write(connection, &work.0, &work.1, &work.2).await })
     })

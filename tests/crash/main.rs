@@ -15,4 +15,5 @@ mod refunds;
 mod rush;
 mod servers;
 mod shipping;
+mod stuck;
 mod trials;

@@ -80,7 +80,7 @@ pub async fn reconcile(app: &Arc<App>, day: BillDay) -> Result<DayReport, Reconc
     let retry = retry(app);
     store::want(app.db.pool(), day, now).await?;
     app.db
-        .transaction("reconcile_bill", move |connection| {
+        .long_transaction("reconcile_bill", move |connection| {
             let (lines, sums) = (lines.clone(), kept.clone());
             Box::pin(async move {
                 store::lock_days(connection).await?;

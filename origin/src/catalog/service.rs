@@ -154,3 +154,12 @@ pub fn likely_lines(app: &App, wanted: &Wanted) -> Vec<Line> {
         }
     }
 }
+
+/// Whether equal words have always meant the same SKUs: a product is ordered by its default SKU, and its keeper may have made
+/// another one that.
+pub fn is_lasting(app: &App, wanted: &Wanted) -> bool {
+    match wanted {
+        Wanted::Product(product, _) => app.catalog.snapshot().has_one_sku(*product),
+        Wanted::Skus(_) => true,
+    }
+}

@@ -157,11 +157,12 @@ impl Snapshot {
         self.for_sale(self.skus_of(self.row_of(product)?).start)
     }
 
+    /// Whether a product that is on sale comes in one way only.
+    pub fn has_one_sku(&self, product: ProductId) -> bool {
+        self.row_of(product).is_some_and(|row| self.skus_of(row).len() == 1)
+    }
+
     /// A SKU that is on sale, of a product that is.
-    #[allow(
-        dead_code,
-        reason = "orders that name SKUs are priced from MySQL until they are priced from here"
-    )]
     pub fn offer(&self, sku: SkuId) -> Option<ForSale> {
         self.for_sale(self.sku_row_of(sku)?)
     }

@@ -123,7 +123,7 @@ pub async fn claim(
 ) -> Result<Coupon, CouponError> {
     let now = whole_milliseconds(app.clock.now());
     let keyed = Keyed::new(user, key, &format!("POST /api/coupons/{id}/claim"), &())?;
-    if let Earlier::Reply(coupon) = keyed.earlier(&app.reads.keys, now).await? {
+    if let Earlier::Reply(coupon) = keyed.earlier(&app.reads.keys).await? {
         return Ok(coupon);
     }
     loop {
@@ -173,7 +173,7 @@ async fn give(
             let (keyed, issue, mut held) = (keyed.clone(), issue.clone(), held.clone());
             Box::pin(async move {
                 let now = held.claimed_at;
-                if let Start::Done(coupon) = keyed.start(connection, now).await? {
+                if let Start::Done(coupon) = keyed.start(connection).await? {
                     return Ok(coupon);
                 }
                 let inserted = store::insert_held(connection, user, &issue, &held).await;

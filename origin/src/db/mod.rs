@@ -10,6 +10,7 @@ pub mod script;
 pub mod seal;
 pub mod sql;
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,6 +19,7 @@ use secrecy::ExposeSecret;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::pool::PoolConnection;
 use sqlx::{ConnectOptions, Executor, MySql, MySqlConnection, MySqlPool};
+use tokio::time::timeout;
 
 use self::kept::Kept;
 use self::reach::Reach;
@@ -27,8 +29,14 @@ use crate::config::MysqlConfig;
 /// The schema's migrations, compiled in.
 pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 
-/// How often a transaction that lost a deadlock or waited too long is tried anew.
+/// How often a transaction that lost a deadlock is tried, and one that waited too long for a lock.
 const MAX_ATTEMPTS: u32 = 5;
+const MAX_WAITS: u32 = 2;
+
+/// What a transaction may take in all, and one that writes a whole bill. A server that is gone without a word never answers;
+/// whoever waits for it holds a connection, and perhaps locks.
+const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST_OF_ALL: Duration = Duration::from_secs(600);
 
 /// Statements that a connection keeps prepared: lists and multi-row inserts come in some lengths each.
 const PREPARED_STATEMENTS: usize = 256;
@@ -47,13 +55,16 @@ pub struct Db {
     for_lookups: Kept,
     transactions: MySqlPool,
     for_transactions: Kept,
+    /// For a script's answer.
+    answer_timeout: Duration,
 }
 
 /// What a connection is told first. Gap locks of REPEATABLE READ would let neighbours' inserts deadlock; nothing here
-/// relies on them.
-const FOR_STATEMENTS: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
-const FOR_TRANSACTIONS: &str =
-    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SET SESSION autocommit = 0";
+/// relies on them. Nobody waits for a lock until the time of the request is up.
+const FOR_STATEMENTS: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+                              SET SESSION innodb_lock_wait_timeout = 2";
+const FOR_TRANSACTIONS: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+                                SET SESSION innodb_lock_wait_timeout = 2; SET SESSION autocommit = 0";
 
 impl Db {
     /// Prepares the pools; the first connection is made when it is needed, so that a process can start while MySQL
@@ -84,6 +95,7 @@ impl Db {
             statements,
             for_transactions: Kept::new(transactions.clone(), reach, for_transactions.div_ceil(2)),
             transactions,
+            answer_timeout: Duration::from_millis(config.answer_timeout_ms),
         })
     }
 
@@ -98,8 +110,39 @@ impl Db {
     ///
     /// # Errors
     /// What `work` returned; [`TransactionError::CommitUnknown`] when the connection broke during COMMIT, so that
-    /// nobody can say yet whether it happened.
+    /// nobody can say yet whether it happened. A server that does not answer in [`LONGEST`] is a broken connection.
     pub async fn transaction<T, E, F>(&self, name: &'static str, work: F) -> Result<T, TransactionError<E>>
+    where
+        T: Send + 'static,
+        E: Retryable,
+        F: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
+    {
+        self.transaction_within(LONGEST, name, work).await
+    }
+
+    /// The same for one that has thousands of rows to write.
+    ///
+    /// # Errors
+    /// As [`Db::transaction`].
+    pub async fn long_transaction<T, E, F>(
+        &self,
+        name: &'static str,
+        work: F,
+    ) -> Result<T, TransactionError<E>>
+    where
+        T: Send + 'static,
+        E: Retryable,
+        F: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
+    {
+        self.transaction_within(LONGEST_OF_ALL, name, work).await
+    }
+
+    async fn transaction_within<T, E, F>(
+        &self,
+        longest: Duration,
+        name: &'static str,
+        work: F,
+    ) -> Result<T, TransactionError<E>>
     where
         T: Send + 'static,
         E: Retryable,
@@ -109,9 +152,9 @@ impl Db {
         let task = tokio::spawn(async move {
             let mut attempt = 1;
             loop {
-                match attempt_once(&connections, &work).await {
+                match attempt_once(&connections, longest, &work).await {
                     Err(TransactionError::Failed(error))
-                        if attempt < MAX_ATTEMPTS && error.database().is_some_and(is_contention) =>
+                        if attempt < error.database().map_or(0, attempts_worth) =>
                     {
                         tracing::debug!(name, attempt, "transaction lost a lock, trying again");
                         attempt += 1;
@@ -127,7 +170,7 @@ impl Db {
         }
     }
 
-    /// Runs a script as a transaction, COMMIT among its trips; a deadlock or lock time-out runs it again. Where a condition
+    /// Runs a script as a transaction, COMMIT among its trips; a deadlock runs it again. Where a condition
     /// did not hold ([`Ran::broken`]), nothing was committed. To be awaited to its end, whatever becomes of the client.
     /// `before_commit` is done before the trip that commits.
     ///
@@ -144,9 +187,9 @@ impl Db {
         });
         let mut attempt = 1;
         loop {
-            match commit_once(&self.for_transactions, &script, &before_commit).await {
-                Err(TransactionError::Failed(error)) if attempt < MAX_ATTEMPTS && is_contention(&error) => {
-                    tracing::debug!(name, attempt, "transaction lost a lock, trying again");
+            match commit_once(&self.for_transactions, self.answer_timeout, &script, &before_commit).await {
+                Err(TransactionError::Failed(error)) if attempt < MAX_ATTEMPTS && is_deadlock(&error) => {
+                    tracing::debug!(name, attempt, "transaction lost a deadlock, trying again");
                     attempt += 1;
                 }
                 result => return result,
@@ -163,7 +206,11 @@ impl Db {
         F: for<'c> FnOnce(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>,
     {
         let mut connection = self.for_lookups.take().await?;
-        let value = read(&mut connection).await?;
+        let Ok(value) = timeout(self.answer_timeout, read(&mut connection)).await else {
+            connection.close_on_drop();
+            return Err(unanswered());
+        };
+        let value = value?;
         self.for_lookups.keep(connection);
         Ok(value)
     }
@@ -191,48 +238,70 @@ fn pool_options(config: &MysqlConfig, connections: u32, told_first: &'static str
         })
 }
 
-async fn attempt_once<T, E, F>(connections: &Kept, work: &F) -> Result<T, TransactionError<E>>
+async fn attempt_once<T, E, F>(
+    connections: &Kept,
+    longest: Duration,
+    work: &F,
+) -> Result<T, TransactionError<E>>
 where
     E: Retryable,
     F: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, E>>,
 {
     let failed = |error: sqlx::Error| TransactionError::Failed(E::from(error));
     let mut connection = connections.take().await.map_err(failed)?;
-    match work(&mut connection).await {
-        Ok(value) => match connection.execute("COMMIT").await {
-            Ok(_) => {
-                connections.keep(connection);
-                Ok(value)
-            }
-            // The server answered: it did not commit.
-            Err(error @ sqlx::Error::Database(_)) => Err(failed(error)),
-            Err(error) => Err(TransactionError::CommitUnknown(error)),
-        },
+    let Ok(worked) = timeout(longest, work(&mut connection)).await else {
+        connection.close_on_drop();
+        return Err(failed(unanswered()));
+    };
+    let value = match worked {
+        Ok(value) => value,
         Err(error) => {
-            roll_back(connections, connection).await;
-            Err(TransactionError::Failed(error))
+            roll_back(connections, connection, error.database()).await;
+            return Err(TransactionError::Failed(error));
+        }
+    };
+    match timeout(longest, connection.execute("COMMIT")).await {
+        Ok(Ok(_)) => {
+            connections.keep(connection);
+            Ok(value)
+        }
+        // The server answered: it did not commit.
+        Ok(Err(error @ sqlx::Error::Database(_))) => Err(failed(error)),
+        Ok(Err(error)) => Err(TransactionError::CommitUnknown(error)),
+        Err(_) => {
+            connection.close_on_drop();
+            Err(TransactionError::CommitUnknown(unanswered()))
         }
     }
 }
 
 async fn commit_once(
     connections: &Kept,
+    answer_timeout: Duration,
     script: &Script,
     before_commit: impl Fn(),
 ) -> Result<Ran, TransactionError<sqlx::Error>> {
     let mut connection = connections.take().await.map_err(TransactionError::Failed)?;
     let mut ran = Ran::default();
-    match script.run_into(&mut connection, &mut ran, before_commit).await {
+    let Ok(end) = timeout(answer_timeout, script.run_into(&mut connection, &mut ran, before_commit)).await
+    else {
+        connection.close_on_drop();
+        return Err(match script.has_begun_last_trip(&ran) {
+            true => TransactionError::CommitUnknown(unanswered()),
+            false => TransactionError::Failed(unanswered()),
+        });
+    };
+    match end {
         Ok(()) if ran.broken().is_none() => {
             connections.keep(connection);
             Ok(ran)
         }
         Ok(()) => {
-            roll_back(connections, connection).await;
+            roll_back(connections, connection, None).await;
             Ok(ran)
         }
         Err(error) if matches!(error, sqlx::Error::Database(_)) || !script.has_begun_last_trip(&ran) => {
-            roll_back(connections, connection).await;
+            roll_back(connections, connection, Some(&error)).await;
             Err(TransactionError::Failed(error))
         }
         Err(error) => Err(TransactionError::CommitUnknown(error)),
@@ -240,15 +309,25 @@ async fn commit_once(
 }
 
 /// Before the next attempt, or whoever hears of the failure, may meet this one's locks.
-async fn roll_back(connections: &Kept, mut connection: PoolConnection<MySql>) {
-    match connection.execute("ROLLBACK").await {
-        Ok(_) => connections.keep(connection),
-        Err(rollback) => {
+async fn roll_back(connections: &Kept, mut connection: PoolConnection<MySql>, after: Option<&sqlx::Error>) {
+    // The server rolls back by itself when the connection ends. One that serves no more may be another one's replica by
+    // now: who connects anew finds its successor.
+    if after.is_some_and(is_shutdown) {
+        connection.close_on_drop();
+        return;
+    }
+    match timeout(LONGEST, connection.execute("ROLLBACK")).await {
+        Ok(Ok(_)) => connections.keep(connection),
+        Ok(Err(rollback)) => {
             tracing::debug!(%rollback, "rollback on a broken connection");
-            // The server rolls back by itself when the connection ends.
             connection.close_on_drop();
         }
+        Err(_) => connection.close_on_drop(),
     }
+}
+
+fn unanswered() -> sqlx::Error {
+    std::io::Error::new(ErrorKind::TimedOut, "MySQL did not answer in time").into()
 }
 
 /// An error that may stem from the database.
@@ -282,9 +361,23 @@ impl<E: From<sqlx::Error>> TransactionError<E> {
     }
 }
 
-/// Deadlock (1213) or lock wait time-out (1205).
+/// How often what failed so is to be tried in all.
+fn attempts_worth(error: &sqlx::Error) -> u32 {
+    match mysql_number(error) {
+        Some(1213) => MAX_ATTEMPTS,
+        Some(1205) => MAX_WAITS,
+        _ => 0,
+    }
+}
+
+/// A deadlock, or a lock that was not to be had in time.
 pub fn is_contention(error: &sqlx::Error) -> bool {
-    matches!(mysql_number(error), Some(1213 | 1205))
+    attempts_worth(error) > 0
+}
+
+/// One of those who waited for each other was turned away (1213).
+pub fn is_deadlock(error: &sqlx::Error) -> bool {
+    mysql_number(error) == Some(1213)
 }
 
 /// MySQL cannot be reached, or does not serve now: whatever was asked of it may be asked again later.

@@ -4,6 +4,8 @@
 
 mod store;
 
+use std::time::Instant;
+
 use farmgate_shared::ids::UserId;
 use farmgate_shared::problem::Problem;
 use ring::digest::{SHA256, digest};
@@ -51,6 +53,8 @@ pub struct Keyed {
     body_hash: Vec<u8>,
     /// Made up from the body, since the client sent none.
     implicit: bool,
+    /// When the request came. What was stored before is as old as MySQL says, whose clock is everybody's.
+    arrived: Instant,
 }
 
 /// A reply that names an id which MySQL is about to give, as JSON around the id.
@@ -145,7 +149,12 @@ impl Keyed {
         let implicit = key.is_none();
         // A client's key has at most 64 characters of [A-Za-z0-9_-], so the colon keeps the two kinds apart.
         let key = key.unwrap_or_else(|| format!("auto:{}", farmgate_shared::edge_auth::hex(&hash)));
-        Ok(Keyed { user, key, body_hash: hash, implicit })
+        Ok(Keyed { user, key, body_hash: hash, implicit, arrived: Instant::now() })
+    }
+
+    /// How long ago the request came.
+    pub fn waited(&self) -> std::time::Duration {
+        self.arrived.elapsed()
     }
 
     /// Whose write this is.
@@ -167,14 +176,10 @@ impl Keyed {
     ///
     /// # Errors
     /// [`IdempotencyError::Reused`].
-    pub async fn earlier<T: DeserializeOwned>(
-        &self,
-        keys: &Keys,
-        now: OffsetDateTime,
-    ) -> Result<Earlier<T>, IdempotencyError> {
+    pub async fn earlier<T: DeserializeOwned>(&self, keys: &Keys) -> Result<Earlier<T>, IdempotencyError> {
         match keys.get((self.user, self.key.clone())).await? {
             None => Ok(Earlier::Nothing),
-            Some(row) if self.is_stale(&row, now) => Ok(Earlier::Forgotten),
+            Some(row) if self.is_stale(&row) => Ok(Earlier::Forgotten),
             Some(row) => self.reply_of(row).map(Earlier::Reply),
         }
     }
@@ -187,15 +192,14 @@ impl Keyed {
     pub async fn start<T: DeserializeOwned>(
         &self,
         connection: &mut MySqlConnection,
-        now: OffsetDateTime,
     ) -> Result<Start<T>, IdempotencyError> {
-        let row = store::take(connection, self.user, &self.key, &self.body_hash, now).await?;
+        let row = store::take(connection, self.user, &self.key, &self.body_hash).await?;
         // Replies are committed with their keys, so one without is this transaction's own.
         if row.reply.is_none() {
             return Ok(Start::First);
         }
-        if self.is_stale(&row, now) {
-            store::renew(connection, self.user, &self.key, now).await?;
+        if self.is_stale(&row) {
+            store::renew(connection, self.user, &self.key).await?;
             return Ok(Start::First);
         }
         self.reply_of(row).map(Start::Done)
@@ -214,24 +218,27 @@ impl Keyed {
         Ok(store::set_reply(connection, self.user, &self.key, &reply).await?)
     }
 
+    /// The same in a script, for a reply that names a row which it inserts.
+    pub fn finish_in(&self, script: &mut Script, reply: &ReplyWithId) {
+        store::set_reply_with_id(script, self.user, &self.key, reply);
+    }
+
     /// Takes the keys of several writes that are done in one transaction, with their replies. The script fails when one
     /// of the keys is taken: the caller rolls back and does them one by one.
-    pub fn add_all<'a>(
-        script: &mut Script,
-        done: impl IntoIterator<Item = (&'a Keyed, OffsetDateTime, &'a ReplyWithId)>,
-    ) {
-        let row = |(keyed, now, reply): (&'a Keyed, OffsetDateTime, &'a ReplyWithId)| store::NewKey {
+    pub fn add_all<'a>(script: &mut Script, done: impl IntoIterator<Item = (&'a Keyed, &'a ReplyWithId)>) {
+        let row = |(keyed, reply): (&'a Keyed, &'a ReplyWithId)| store::NewKey {
             user: keyed.user,
             key: &keyed.key,
             body_hash: &keyed.body_hash,
             reply,
-            now,
         };
         store::insert_all(script, done.into_iter().map(row));
     }
 
-    fn is_stale(&self, row: &store::KeyRow, now: OffsetDateTime) -> bool {
-        self.implicit && now - row.created_at > DOUBLE_TAP
+    /// Whether the earlier request was done so long before this one came that the shopper means another.
+    fn is_stale(&self, row: &store::KeyRow) -> bool {
+        let age = Duration::microseconds(row.age_us);
+        self.implicit && age - self.arrived.elapsed() > DOUBLE_TAP
     }
 
     fn reply_of<T: DeserializeOwned>(&self, row: store::KeyRow) -> Result<T, IdempotencyError> {
@@ -250,6 +257,22 @@ mod tests {
     use farmgate_shared::money::Fen;
 
     use super::*;
+
+    #[test]
+    fn a_second_tap_is_as_late_as_it_came_and_not_as_long_as_it_waited() {
+        let tap = |key| Keyed::new(UserId(1), key, "POST /api/orders", &"an apple").unwrap();
+        let row = |age: Duration| store::KeyRow {
+            body_hash: Vec::new(),
+            reply: None,
+            age_us: i64::try_from(age.whole_microseconds()).unwrap(),
+        };
+        let mut second = tap(None);
+        assert!(!second.is_stale(&row(DOUBLE_TAP)) && second.is_stale(&row(2 * DOUBLE_TAP)));
+        second.arrived = second.arrived.checked_sub(std::time::Duration::from_secs(60)).unwrap();
+        assert!(!second.is_stale(&row(Duration::MINUTE + DOUBLE_TAP)), "it stood in a queue for a minute");
+        assert!(tap(None).is_stale(&row(Duration::MINUTE)));
+        assert!(!tap(Some("a-key".to_owned())).is_stale(&row(Duration::WEEK)), "a key is good for longer");
+    }
 
     #[test]
     fn a_reply_around_an_id_is_the_reply() {

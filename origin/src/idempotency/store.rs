@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use super::ReplyWithId;
 use crate::db::script::{Said, Script};
+use crate::db::sql::Sql;
 
 /// A row and its key.
 #[derive(Debug, FromRow)]
@@ -20,15 +21,25 @@ pub struct FoundKey {
 pub struct KeyRow {
     pub body_hash: Vec<u8>,
     pub reply: Option<String>,
-    pub created_at: OffsetDateTime,
+    /// Microseconds since the row was written, by MySQL's clock.
+    pub age_us: i64,
+}
+
+/// That, in SQL.
+macro_rules! age_us {
+    () => {
+        "TIMESTAMPDIFF(MICROSECOND, created_at, UTC_TIMESTAMP(3)) AS age_us"
+    };
 }
 
 /// The rows of some keys, each with its user and key. Spelt with OR, which MariaDB too answers from the primary key.
 pub fn find_all(script: &mut Script, keys: &[(UserId, String)]) -> Said {
     script.statement(|sql| {
-        sql.sql(
-            "SELECT user_id, idempotency_key, body_hash, reply, created_at FROM idempotency_keys WHERE FALSE",
-        );
+        sql.sql(concat!(
+            "SELECT user_id, idempotency_key, body_hash, reply, ",
+            age_us!(),
+            " FROM idempotency_keys WHERE FALSE"
+        ));
         for (user, key) in keys {
             sql.sql(" OR (user_id = ").int(user.0).sql(" AND idempotency_key = ").text(key).sql(")");
         }
@@ -42,21 +53,21 @@ pub async fn take(
     user: UserId,
     key: &str,
     body_hash: &[u8],
-    now: OffsetDateTime,
 ) -> Result<KeyRow, sqlx::Error> {
     sqlx::query(
-        "INSERT INTO idempotency_keys (user_id, idempotency_key, body_hash, created_at) VALUES (?, ?, ?, ?) \
-         ON DUPLICATE KEY UPDATE user_id = user_id",
+        "INSERT INTO idempotency_keys (user_id, idempotency_key, body_hash, created_at) \
+         VALUES (?, ?, ?, UTC_TIMESTAMP(3)) ON DUPLICATE KEY UPDATE user_id = user_id",
     )
     .bind(user.0)
     .bind(key)
     .bind(body_hash)
-    .bind(now)
     .execute(&mut *connection)
     .await?;
-    sqlx::query_as(
-        "SELECT body_hash, reply, created_at FROM idempotency_keys WHERE user_id = ? AND idempotency_key = ?",
-    )
+    sqlx::query_as(concat!(
+        "SELECT body_hash, reply, ",
+        age_us!(),
+        " FROM idempotency_keys WHERE user_id = ? AND idempotency_key = ?"
+    ))
     .bind(user.0)
     .bind(key)
     .fetch_one(connection)
@@ -70,7 +81,6 @@ pub struct NewKey<'a> {
     pub key: &'a str,
     pub body_hash: &'a [u8],
     pub reply: &'a ReplyWithId,
-    pub now: OffsetDateTime,
 }
 
 pub fn insert_all<'a>(script: &mut Script, keys: impl IntoIterator<Item = NewKey<'a>>) {
@@ -78,21 +88,30 @@ pub fn insert_all<'a>(script: &mut Script, keys: impl IntoIterator<Item = NewKey
         "INSERT INTO idempotency_keys (user_id, idempotency_key, body_hash, reply, created_at) VALUES";
     script.insert(opening, keys, |row, key| {
         row.int(key.user.0).sql(",").text(key.key).sql(",").bytes(key.body_hash);
-        let ReplyWithId { before, id, after } = key.reply;
-        row.sql(",CONCAT(").text(before).sql(",").id(*id).sql(",").text(after).sql("),").moment(key.now);
+        row.sql(",");
+        reply_with_id(row, key.reply);
+        row.sql(",UTC_TIMESTAMP(3)");
     });
 }
 
-pub async fn renew(
-    connection: &mut MySqlConnection,
-    user: UserId,
-    key: &str,
-    now: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+pub fn set_reply_with_id(script: &mut Script, user: UserId, key: &str, reply: &ReplyWithId) {
+    script.statement(|sql| {
+        sql.sql("UPDATE idempotency_keys SET reply = ");
+        reply_with_id(sql, reply);
+        sql.sql(" WHERE user_id = ").int(user.0).sql(" AND idempotency_key = ").text(key);
+    });
+}
+
+fn reply_with_id(sql: &mut Sql<'_>, reply: &ReplyWithId) {
+    let ReplyWithId { before, id, after } = reply;
+    sql.sql("CONCAT(").text(before).sql(",").id(*id).sql(",").text(after).sql(")");
+}
+
+pub async fn renew(connection: &mut MySqlConnection, user: UserId, key: &str) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "UPDATE idempotency_keys SET created_at = ?, reply = NULL WHERE user_id = ? AND idempotency_key = ?",
+        "UPDATE idempotency_keys SET created_at = UTC_TIMESTAMP(3), reply = NULL \
+         WHERE user_id = ? AND idempotency_key = ?",
     )
-    .bind(now)
     .bind(user.0)
     .bind(key)
     .execute(connection)

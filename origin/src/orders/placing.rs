@@ -6,7 +6,6 @@ use std::time::Duration;
 use farmgate_shared::api::orders::{CreateOrder, CreatedOrder, Wanted};
 use farmgate_shared::ids::{OrderId, UserId};
 use farmgate_shared::problem::Problem;
-use time::OffsetDateTime;
 use tokio::sync::SemaphorePermit;
 use tracing::Instrument;
 
@@ -50,7 +49,7 @@ pub async fn place(
     let wanted = body.wanted().map_err(ApiError::fields)?;
     let outlook = stock::service::outlook(app, &catalog::service::likely_lines(app, &wanted));
     // Most requests of a rush end here, at the price of reading them: nothing of theirs can be repeated or undone.
-    if is_hopeless(app, claim.user, outlook) {
+    if catalog::service::is_lasting(app, &wanted) && is_hopeless(app, claim.user, outlook) {
         return Err(Problem::OutOfStock.into());
     }
     let Some(place) = app.order_room.enter() else { return Err(ApiError::crowded()) };
@@ -85,11 +84,12 @@ async fn place_uninterrupted(
     // One shopper's orders go one after the other here, so that the second of two equal taps finds the first one's
     // reply instead of a gate that the first one has just emptied.
     let _turn = app.order_turns.take(user).await;
+    keep_up(app, &keyed)?;
     let now = app.clock.now();
     // Before anything else is read: while a rush begins, most requests end here.
     if outlook != Outlook::Open {
         let (standing, earlier) =
-            tokio::join!(users::service::confirm(app, claim), earlier_reply(app, &keyed, now));
+            tokio::join!(users::service::confirm(app, claim), earlier_reply(app, &keyed));
         standing?;
         return earlier?.ok_or_else(|| Problem::OutOfStock.into());
     }
@@ -97,7 +97,7 @@ async fn place_uninterrupted(
     // may be a repetition: the gate, a refusal, or in the end the writer, whose transaction takes each key once.
     let (standing, forgotten, draft) = tokio::join!(
         users::service::confirm(app, claim),
-        implicit_earlier(app, &keyed, now),
+        implicit_earlier(app, &keyed),
         Draft::make(app, keyed.clone(), body, &wanted, now)
     );
     standing?;
@@ -109,7 +109,7 @@ async fn place_uninterrupted(
     let mut draft = match draft {
         Ok(draft) => Arc::new(Draft { renews_key, ..draft }),
         // What the first of two equal requests found may be gone: its address, or its coupon, which that one spent.
-        Err(error) => return earlier_reply(app, &keyed, now).await?.ok_or(error),
+        Err(error) => return earlier_reply(app, &keyed).await?.ok_or(error),
     };
     for _ in 1..MOST_NUMBERS {
         match hold_and_write(app, &draft).await {
@@ -122,6 +122,12 @@ async fn place_uninterrupted(
         PlaceError::NumberTaken => OrderError::NumberTaken.into(),
         PlaceError::Other(error) => error,
     })
+}
+
+/// Gives up for somebody who was told so already: a request that waited for its time to be up may be made no more.
+fn keep_up(app: &App, keyed: &Keyed) -> Result<(), ApiError> {
+    let longest = app.config.http.request_timeout();
+    if keyed.waited() < longest { Ok(()) } else { Err(OrderError::TooLate.into()) }
 }
 
 /// Why a draft did not become an order.
@@ -139,6 +145,7 @@ impl From<ApiError> for PlaceError {
 
 /// The gate, then MySQL.
 async fn hold_and_write(app: &App, draft: &Arc<Draft>) -> Result<CreatedOrder, PlaceError> {
+    keep_up(app, &draft.keyed)?;
     let _place = match pass_gate(app, draft).await? {
         Passed::Open(place) => place,
         Passed::Earlier(reply) => return Ok(reply),
@@ -192,7 +199,7 @@ async fn pass_gate<'a>(app: &'a App, draft: &Draft) -> Result<Passed<'a>, ApiErr
             stock::service::note_sold_out(app, sku, left);
         }
         // The gate may have refused what went to the equal request, and one that is silent remembers nothing.
-        if let Some(reply) = earlier_reply(app, &draft.keyed, draft.now).await? {
+        if let Some(reply) = earlier_reply(app, &draft.keyed).await? {
             return Ok(Passed::Earlier(reply));
         }
         match taken {
@@ -214,23 +221,15 @@ async fn pass_gate<'a>(app: &'a App, draft: &Draft) -> Result<Passed<'a>, ApiErr
 }
 
 /// A key made up from the body has a row after each earlier order for the same, and an old one has to be renewed.
-async fn implicit_earlier(
-    app: &App,
-    keyed: &Keyed,
-    now: OffsetDateTime,
-) -> Result<Earlier<CreatedOrder>, ApiError> {
+async fn implicit_earlier(app: &App, keyed: &Keyed) -> Result<Earlier<CreatedOrder>, ApiError> {
     if !keyed.is_implicit() {
         return Ok(Earlier::Nothing);
     }
-    Ok(keyed.earlier(&app.reads.keys, now).await.map_err(OrderError::from)?)
+    Ok(keyed.earlier(&app.reads.keys).await.map_err(OrderError::from)?)
 }
 
-async fn earlier_reply(
-    app: &App,
-    keyed: &Keyed,
-    now: OffsetDateTime,
-) -> Result<Option<CreatedOrder>, ApiError> {
-    match keyed.earlier(&app.reads.keys, now).await.map_err(OrderError::from)? {
+async fn earlier_reply(app: &App, keyed: &Keyed) -> Result<Option<CreatedOrder>, ApiError> {
+    match keyed.earlier(&app.reads.keys).await.map_err(OrderError::from)? {
         Earlier::Reply(reply) => Ok(Some(reply)),
         Earlier::Nothing | Earlier::Forgotten => Ok(None),
     }

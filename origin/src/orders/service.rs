@@ -49,6 +49,8 @@ pub enum OrderError {
     Buried,
     #[error("another order has the same number")]
     NumberTaken,
+    #[error("the request's time was up before the order was begun")]
+    TooLate,
     #[error("the order in the database has the state {0}")]
     UnknownStatus(i8),
     /// The failure of a transaction that this order shared with others.
@@ -89,7 +91,9 @@ impl From<OrderError> for ApiError {
             OrderError::Coupon(error) => error.into(),
             OrderError::Idempotency(error) => error.into(),
             OrderError::Shared(error) => error.into(),
-            OrderError::Buried | OrderError::NumberTaken => ApiError::caused(Problem::Unavailable, error),
+            OrderError::Buried | OrderError::NumberTaken | OrderError::TooLate => {
+                ApiError::caused(Problem::Unavailable, error)
+            }
             OrderError::Database(error) | OrderError::Stock(StockError::Database(error)) => error.into(),
             other => ApiError::caused(Problem::Internal, other),
         }

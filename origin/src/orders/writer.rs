@@ -9,7 +9,8 @@ use farmgate_shared::api::orders::CreatedOrder;
 use farmgate_shared::ids::OrderId;
 use futures_core::future::BoxFuture;
 use sqlx::MySqlConnection;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinSet;
 
 use super::draft::Draft;
 use super::service::OrderError;
@@ -18,12 +19,16 @@ use crate::coupons::service::Spending;
 use crate::crash::{self, Point};
 use crate::db::batch::{Batcher, Rules};
 use crate::db::script::{Ran, RowId, Said, Script};
-use crate::db::{Db, TransactionError, is_contention, is_duplicate, is_shutdown};
+use crate::db::{Db, TransactionError, is_deadlock, is_duplicate, is_shutdown};
 use crate::idempotency::{Keyed, ReplyWithId, Start};
 use crate::outbox::model::EventKind;
 use crate::stock::Line;
 use crate::stock::service::Holding;
 use crate::{coupons, outbox, stock};
+
+/// Orders that are written beside each other when they could not be written together: one that waits for a row which somebody
+/// keeps locked must not hold all others up.
+const APART: usize = 4;
 
 /// At most 64 orders a transaction, and none waits longer than 2 ms for others to come; only for a lane. A second
 /// transaction begins beside a first one when a quarter of a batch waits: it inserts its rows while the first waits for the disk.
@@ -58,12 +63,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn new(db: &Db) -> Writer {
+    /// An order that waited longer than `longest` is not begun: its shopper was told so, and may have ordered otherwise.
+    pub fn new(db: &Db, longest: Duration) -> Writer {
         let db = db.clone();
         Writer {
             batcher: Batcher::new(RULES, move |jobs| {
                 let db = db.clone();
-                Box::pin(async move { write_jobs(&db, jobs).await })
+                Box::pin(async move { write_jobs(&db, in_time(jobs, longest)).await })
             }),
         }
     }
@@ -78,6 +84,16 @@ impl Writer {
         // A batch that panicked may have done so on either side of its COMMIT.
         answered.await.unwrap_or_else(|_| Err(WriteError::Unknown(Arc::new(sqlx::Error::WorkerCrashed))))
     }
+}
+
+/// The jobs that somebody still waits for.
+fn in_time(jobs: Vec<Job>, longest: Duration) -> Vec<Job> {
+    let (in_time, late): (Vec<Job>, Vec<Job>) =
+        jobs.into_iter().partition(|(draft, _)| draft.keyed.waited() < longest);
+    for (_, answer) in late {
+        let _ = answer.send(Err(WriteError::Failed(OrderError::TooLate)));
+    }
+    in_time
 }
 
 async fn write_jobs(db: &Db, jobs: Vec<Job>) {
@@ -144,7 +160,7 @@ async fn commit_together(
             None => batch.made(&ran).map(Some).map_err(TransactionError::CommitUnknown),
         },
         Err(TransactionError::Failed(error @ sqlx::Error::Database(_)))
-            if !is_contention(&error) && !is_shutdown(&error) =>
+            if !is_deadlock(&error) && !is_shutdown(&error) =>
         {
             tracing::debug!(%error, "a batch that failed");
             Ok(None)
@@ -154,16 +170,29 @@ async fn commit_together(
 }
 
 async fn write_one_by_one(db: &Db, jobs: Vec<Job>) {
-    for (draft, answer) in jobs {
-        let written = db
-            .transaction("place_order", move |connection| insert_alone(connection, draft.clone()))
-            .await
-            .map_err(|error| match error {
-                TransactionError::Failed(error) => WriteError::Failed(error),
-                TransactionError::CommitUnknown(error) => WriteError::Unknown(Arc::new(error)),
-            });
-        let _ = answer.send(written);
+    let places = Arc::new(Semaphore::new(APART));
+    let mut writing = JoinSet::new();
+    for job in jobs {
+        let (db, places) = (db.clone(), places.clone());
+        writing.spawn(async move {
+            // Never closed; and without a place it would only be one more at a time.
+            let _place = places.acquire().await;
+            write_alone(&db, job).await;
+        });
     }
+    // One that panics drops its answer, which says so.
+    while writing.join_next().await.is_some() {}
+}
+
+async fn write_alone(db: &Db, (draft, answer): Job) {
+    let written = db
+        .transaction("place_order", move |connection| insert_alone(connection, draft.clone()))
+        .await
+        .map_err(|error| match error {
+            TransactionError::Failed(error) => WriteError::Failed(error),
+            TransactionError::CommitUnknown(error) => WriteError::Unknown(Arc::new(error)),
+        });
+    let _ = answer.send(written);
 }
 
 /// One order, or the reply of the equal request that came first.
@@ -172,7 +201,7 @@ fn insert_alone(
     draft: Arc<Draft>,
 ) -> BoxFuture<'_, Result<Written, OrderError>> {
     Box::pin(async move {
-        if let Start::Done(reply) = draft.keyed.start(connection, draft.now).await? {
+        if let Start::Done(reply) = draft.keyed.start(connection).await? {
             return Ok(Written::Earlier(reply));
         }
         let mut script = Script::default();
@@ -185,7 +214,6 @@ fn insert_alone(
             return Err(batch.refusal(broken, connection).await?);
         }
         let made = batch.made(&ran)?.into_iter().next().ok_or(OrderError::NotFound)?;
-        draft.keyed.finish(connection, &made).await?;
         Ok(Written::Made(made))
     })
 }
@@ -219,12 +247,12 @@ impl Batch<'_> {
         let orders: Vec<(&Draft, RowId)> = drafts.iter().map(AsRef::as_ref).zip(rows).collect();
         let spends = orders.iter().filter_map(|(draft, id)| draft.spend(*id)).collect();
         let spending = coupons::service::spend(script, spends);
-        if keys == Keys::Take {
-            let reply =
-                |(draft, id): &(&Draft, RowId)| ReplyWithId::new(*id, |id| draft.created(OrderId(id)));
-            let replies = orders.iter().map(reply).collect::<Result<Vec<_>, _>>()?;
-            let keys = drafts.iter().zip(&replies).map(|(draft, reply)| (&draft.keyed, draft.now, reply));
-            Keyed::add_all(script, keys);
+        let reply = |(draft, id): &(&Draft, RowId)| ReplyWithId::new(*id, |id| draft.created(OrderId(id)));
+        let replies = orders.iter().map(reply).collect::<Result<Vec<_>, _>>()?;
+        let keyed = drafts.iter().map(|draft| &draft.keyed).zip(&replies);
+        match keys {
+            Keys::Take => Keyed::add_all(script, keyed),
+            Keys::AreTaken => keyed.for_each(|(keyed, reply)| keyed.finish_in(script, reply)),
         }
         let items = orders.iter().flat_map(|(draft, id)| {
             draft.offers.iter().zip(&draft.discounts).map(|(offer, discount)| (*id, offer, *discount))

@@ -82,7 +82,7 @@ pub async fn write(
 ) -> Result<Vec<OwnReview>, ReviewError> {
     let now = app.clock.now();
     let keyed = Keyed::new(user, key, &format!("POST /api/orders/{order}/reviews"), &input)?;
-    if let Earlier::Reply(written) = keyed.earlier(&app.reads.keys, now).await? {
+    if let Earlier::Reply(written) = keyed.earlier(&app.reads.keys).await? {
         return Ok(written);
     }
     let order = orders::service::get(app, user, order).await?;
@@ -95,7 +95,7 @@ pub async fn write(
         .transaction("write_reviews", move |connection| {
             let (keyed, mut rows) = (keyed.clone(), rows.clone());
             Box::pin(async move {
-                if let Start::Done(written) = keyed.start(connection, now).await? {
+                if let Start::Done(written) = keyed.start(connection).await? {
                     return Ok(written);
                 }
                 for row in &mut rows {

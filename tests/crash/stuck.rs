@@ -1,0 +1,195 @@
+//! A MySQL that says nothing, or that keeps something to itself: others go on.
+
+use farmgate_tests::{Call, Caller, LONG, Mysql, Problem, Reply, Shop, ShopPlan, Shopper, eventually, json};
+use sqlx::{MySql, Transaction};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::rush::converges;
+
+const STOCK: i32 = 20;
+
+/// Shoppers with an address each.
+async fn shoppers(shop: &Shop, count: usize) -> Vec<(Shopper, i64)> {
+    let mut shoppers = Vec::new();
+    for index in 0..count {
+        let shopper = shop.shopper(&format!("顾客{index}")).await;
+        let address = shopper.address().await;
+        shoppers.push((shopper, address));
+    }
+    shoppers
+}
+
+fn order(product: i64, address: i64, key: &str) -> Call {
+    let body = json!({"product_id": product, "quantity": 1, "address_id": address});
+    Call::post("/api/orders", &body).idempotent(key)
+}
+
+fn send(api: &Caller, call: Call) -> JoinHandle<Reply> {
+    let api = api.clone();
+    tokio::spawn(async move { api.send(call).await })
+}
+
+/// Keeps the SKU's stock to itself, until it is dropped.
+async fn lock_stock(shop: &Shop, sku: i64) -> Transaction<'static, MySql> {
+    let mut books = shop.db.begin().await.unwrap();
+    sqlx::query("SELECT sku_id FROM stock WHERE sku_id = ? FOR UPDATE")
+        .bind(sku)
+        .fetch_one(&mut *books)
+        .await
+        .unwrap();
+    books
+}
+
+async fn an_order_waits_for_its_stock(shop: &Shop) {
+    let waiting = "SELECT COUNT(*) FROM information_schema.processlist \
+                   WHERE db = DATABASE() AND info LIKE 'UPDATE stock %'";
+    eventually(LONG, "an order waits for its stock", async || {
+        shop.count_connections(waiting).await.filter(|count| *count > 0)
+    })
+    .await;
+}
+
+/// A product that is not the first and has one SKU.
+async fn second_product(shop: &Shop) -> i64 {
+    let (first, ..) = shop.first_product().await;
+    sqlx::query_scalar(
+        "SELECT product_id FROM product_skus WHERE product_id <> ? GROUP BY product_id HAVING COUNT(*) = 1 \
+         ORDER BY product_id LIMIT 1",
+    )
+    .bind(first)
+    .fetch_one(&shop.db)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_that_never_comes_holds_nobody_else_up() {
+    let mut shop = ShopPlan::new()
+        .stock(STOCK)
+        .worker()
+        .mysql_cable()
+        .setting("FARMGATE_MYSQL__ANSWER_TIMEOUT_MS", 6000)
+        .start()
+        .await;
+    let (product, sku, _) = shop.first_product().await;
+    let shoppers = shoppers(&shop, 4).await;
+    // Nobody sweeps.
+    shop.worker().kill();
+    let books = lock_stock(&shop, sku).await;
+    let ((first, address), others) = shoppers.split_first().unwrap();
+    let lost = send(&first.api, order(product, *address, "lost"));
+    an_order_waits_for_its_stock(&shop).await;
+    shop.mysql_cable().deafen();
+    books.rollback().await.unwrap();
+    eventually(LONG, "it is committed", async || {
+        (shop.count("SELECT COUNT(*) FROM orders").await == 1).then_some(())
+    })
+    .await;
+    // What was said is lost, and the connection stays, as one does whose other end has lost its power.
+    shop.mysql_cable().plug();
+    for (other, address) in others {
+        other.api.send(order(product, *address, "mine")).await.data();
+    }
+    assert!(!lost.is_finished(), "nobody waited for the lost answer but its own order");
+    let told = lost.await.unwrap().data()["order_id"].as_i64();
+    assert_eq!(told, Some(shop.count("SELECT MIN(id) FROM orders").await));
+    shop.start_worker().await;
+    converges(&shop).await;
+}
+
+#[tokio::test]
+async fn a_stock_row_that_somebody_keeps_locked_holds_up_its_own_orders_alone() {
+    let shop = ShopPlan::new().stock(STOCK).worker().start().await;
+    let (locked, sku, _) = shop.first_product().await;
+    let free = second_product(&shop).await;
+    let shoppers = shoppers(&shop, 10).await;
+    let books = lock_stock(&shop, sku).await;
+    let mut replies = JoinSet::new();
+    for (index, (shopper, address)) in shoppers.iter().enumerate() {
+        let product = if index == 4 { locked } else { free };
+        let (api, call) = (shopper.api.clone(), order(product, *address, "mine"));
+        replies.spawn(async move { (index, api.send(call).await) });
+    }
+    while let Some(reply) = replies.join_next().await {
+        match reply.unwrap() {
+            (4, reply) => {
+                reply.fails_with(Problem::Unavailable);
+            }
+            (_, reply) => {
+                reply.data();
+            }
+        }
+    }
+    books.rollback().await.unwrap();
+    let (shopper, address) = &shoppers[4];
+    shopper.api.send(order(locked, *address, "mine")).await.data();
+    converges(&shop).await;
+}
+
+#[tokio::test]
+async fn an_order_that_waited_until_its_shopper_was_told_is_not_begun() {
+    let plan = ShopPlan::new().stock(STOCK).worker();
+    let shop = plan.setting("FARMGATE_HTTP__REQUEST_TIMEOUT_MS", 1000).start().await;
+    let (product, sku, _) = shop.first_product().await;
+    let (shopper, address) = shoppers(&shop, 1).await.remove(0);
+    let books = lock_stock(&shop, sku).await;
+    let first = send(&shopper.api, order(product, address, "first"));
+    an_order_waits_for_its_stock(&shop).await;
+    // Behind the first one, since they are one shopper's.
+    let second = send(&shopper.api, order(product, address, "second"));
+    for told in [first, second] {
+        assert_eq!(told.await.unwrap().status, 503);
+    }
+    books.rollback().await.unwrap();
+    // Behind both.
+    eventually(LONG, "the next one is made", async || {
+        (shopper.api.send(order(product, address, "third")).await.status == 200).then_some(())
+    })
+    .await;
+    let second = "SELECT COUNT(*) FROM idempotency_keys WHERE idempotency_key = 'second'";
+    assert_eq!(shop.count(second).await, 0);
+    converges(&shop).await;
+}
+
+#[tokio::test]
+async fn the_mirror_of_the_stock_waits_for_no_order_and_no_order_for_it() {
+    let shop = ShopPlan::new().stock(STOCK).worker().start().await;
+    let (_, kept, _) = shop.first_product().await;
+    let product = second_product(&shop).await;
+    let books = lock_stock(&shop, kept).await;
+    let (shopper, address) = shoppers(&shop, 1).await.remove(0);
+    shopper.api.send(order(product, address, "mine")).await.data();
+    eventually(LONG, "products.stock follows", async || {
+        let shown: i32 = sqlx::query_scalar("SELECT stock FROM products WHERE id = ?")
+            .bind(product)
+            .fetch_one(&shop.db)
+            .await
+            .unwrap();
+        (shown == STOCK - 1).then_some(())
+    })
+    .await;
+    books.rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_mysql_that_may_not_be_written_to_any_more_is_left() {
+    let mysql = Mysql::start().await;
+    let shop = ShopPlan::new().stock(STOCK).on_mysql(&mysql).start().await;
+    let (product, ..) = shop.first_product().await;
+    let (shopper, address) = shoppers(&shop, 1).await.remove(0);
+    shopper.api.send(order(product, address, "before")).await.data();
+    shop.script("SET GLOBAL super_read_only = 1").await;
+    let newest = "SELECT CAST(MAX(id) AS SIGNED) FROM information_schema.processlist WHERE db = DATABASE()";
+    let newest_connection = async || {
+        eventually(LONG, "MySQL lists its connections", async || shop.count_connections(newest).await).await
+    };
+    let before = newest_connection().await;
+    // It may have a successor by now, which a new connection would find: each that is refused is the last on its connection.
+    eventually(LONG, "all of the old connections are left", async || {
+        shopper.api.send(order(product, address, "refused")).await.fails_with(Problem::Unavailable);
+        (newest_connection().await > before).then_some(())
+    })
+    .await;
+    shop.script("SET GLOBAL super_read_only = 0; SET GLOBAL read_only = 0").await;
+    shopper.api.send(order(product, address, "refused")).await.data();
+}
