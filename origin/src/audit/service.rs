@@ -41,7 +41,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// Checks I1 to I5. With `repair`, a gate that differs from MySQL is built anew first.
+/// Checks I1 to I5. With `repair`, levels of the gate that differ from MySQL's are moved first, and a gate that is lost is built
+/// anew.
 ///
 /// # Errors
 /// When MySQL or Redis is away: then nothing is known.
@@ -56,15 +57,19 @@ pub async fn reconcile(app: &App, repair: bool) -> anyhow::Result<Report> {
             breaches: breaches.iter().map(|id| format!("id {id}")).collect(),
         });
     }
-    if repair && !stock::service::gate_drift(app).await?.is_empty() {
-        stock::service::rebuild_gate(app).await?;
+    let mut drift = stock::drift::lasting(app).await?;
+    if repair && !drift.is_empty() {
+        stock::drift::mend(app, &drift).await?;
+        drift = stock::drift::lasting(app).await?;
     }
-    let drift = stock::service::gate_drift(app).await?;
+    let mut breaches: Vec<String> =
+        drift.is_lost.then(|| "the gate is empty or of another generation".to_owned()).into_iter().collect();
+    breaches.extend(drift.levels.iter().map(|(sku, difference)| format!("SKU {sku}: {difference}")));
     report.lines.push(Line {
         name: "I4",
         promise: "the stock gate shows what MySQL has",
-        counted: drift.looked_at,
-        breaches: drift.describe(),
+        counted: i64::try_from(drift.looked_at)?,
+        breaches,
     });
     report.lines.sort_by_key(|line| line.name);
     Ok(report)

@@ -70,7 +70,7 @@ async fn rounds(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
 
 /// One round of the jobs that need MySQL and Redis alone.
 async fn round(app: &Arc<App>, sweeper: &mut sweep_gate::Sweeper) {
-    match stock::service::rebuild_gate_if_lost(app).await {
+    match stock::drift::rebuild_gate_if_lost(app).await {
         Ok(true) => tracing::info!("the stock gate was built anew"),
         Ok(false) => {}
         Err(error) => tracing::warn!(error = format!("{error:#}"), "the stock gate could not be looked at"),

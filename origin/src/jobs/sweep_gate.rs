@@ -1,11 +1,11 @@
-//! Keeps the stock gate true: decides holds whose maker died, and mends levels that differ from MySQL twice in a row.
+//! Keeps the stock gate true: decides holds whose maker died, and mends levels that go on to differ from MySQL.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::app::App;
 use crate::orders;
-use crate::stock::{self, service::Drift};
+use crate::stock;
 
 /// A hold lives for the milliseconds that an order's transaction takes; one this old has lost its maker.
 const HOLD_LIFE_MS: i64 = 20_000;
@@ -14,10 +14,9 @@ const MOST_HOLDS: usize = 100;
 /// Least time between two looks at every level.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// The sweeper, with what it saw last.
+/// The sweeper, with when it looked last.
 #[derive(Debug, Default)]
 pub struct Sweeper {
-    seen: Drift,
     looked: Option<Instant>,
 }
 
@@ -34,14 +33,16 @@ impl Sweeper {
         if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
             return Ok(());
         }
+        let drift = stock::drift::lasting(app).await?;
         self.looked = Some(Instant::now());
-        let drift = stock::service::gate_drift(app).await?;
-        let mended = stock::service::mend_gate(app, &self.seen, &drift).await?;
-        if mended > 0 {
-            tracing::warn!(mended, "levels of the stock gate were mended");
+        if !drift.is_empty() {
+            let mended = stock::drift::mend(app, &drift).await?;
+            tracing::warn!(
+                differed = drift.levels.len(),
+                mended = mended.len(),
+                "levels of the stock gate differed"
+            );
         }
-        // What was mended must be seen anew before it is mended again.
-        self.seen = if mended > 0 { Drift::default() } else { drift };
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use redis::{AsyncCommands, Script};
 
 use super::Line;
 use super::held::{self, Levels};
+use super::suspects::{Difference, Moment};
 use super::taking::{Hold, Taken, Taker, Taking};
 use crate::db::batch::{Batcher, Rules};
 use crate::redis::Redis;
@@ -135,33 +136,34 @@ impl Gate {
     pub async fn levels(&self, skus: &[SkuId]) -> redis::RedisResult<Levels> {
         let stock: Vec<String> = skus.iter().map(|sku| keys::stock(&self.redis, *sku)).collect();
         let mut look = redis::pipe();
-        look.atomic().mget(&stock).hgetall(keys::held(&self.redis));
-        let (levels, holds): (Vec<Option<String>>, _) =
+        look.atomic().mget(&stock).hgetall(keys::held(&self.redis)).get(keys::mends(&self.redis));
+        let (levels, holds, mends): (Vec<Option<String>>, _, Option<i64>) =
             look.query_async(&mut self.redis.connection()).await?;
         let shown: Vec<_> =
             skus.iter().zip(stock).zip(levels).map(|((sku, key), level)| (*sku, key, level)).collect();
-        Ok(Levels::new(&shown, holds))
+        Ok(Levels::new(&shown, holds, mends.unwrap_or(0)))
     }
 
-    /// Moves a level by `change`, never below 0.
+    /// Moves levels by what they were off, never below 0, and makes those that are not there, unless the gate was mended, or
+    /// is another one, since that was seen. Says which were changed.
     ///
     /// # Errors
     /// When Redis is away.
-    pub async fn add(&self, sku: SkuId, change: i64) -> redis::RedisResult<()> {
-        self.adjust(sku, change, "known").await
-    }
-
-    /// Makes a level that is not there yet.
-    ///
-    /// # Errors
-    /// When Redis is away.
-    pub async fn add_new(&self, sku: SkuId, level: i64) -> redis::RedisResult<()> {
-        self.adjust(sku, level, "new").await
-    }
-
-    async fn adjust(&self, sku: SkuId, change: i64, kind: &str) -> redis::RedisResult<()> {
+    pub async fn adjust(
+        &self,
+        seen: Moment,
+        differences: &[(SkuId, Difference)],
+    ) -> redis::RedisResult<Vec<bool>> {
         let mut call = self.adjust.key(keys::epoch(&self.redis));
-        call.key(keys::stock(&self.redis, sku)).arg(self.epoch()).arg(change).arg(kind);
+        call.key(keys::mends(&self.redis)).arg(seen.epoch).arg(seen.mends);
+        for (sku, difference) in differences {
+            let (kind, by) = match *difference {
+                Difference::Off(change) => ("by", change),
+                Difference::Unknown(level) => ("new", level),
+                Difference::Restless(_) => ("by", 0),
+            };
+            call.key(keys::stock(&self.redis, *sku)).arg(kind).arg(by);
+        }
         call.invoke_async(&mut self.redis.connection()).await
     }
 
@@ -223,6 +225,11 @@ pub(super) mod keys {
 
     pub fn epoch(redis: &Redis) -> String {
         redis.key("gate-epoch")
+    }
+
+    /// How often levels were moved to MySQL's.
+    pub fn mends(redis: &Redis) -> String {
+        redis.key("gate-mends")
     }
 
     /// All holds: a hash by order number.

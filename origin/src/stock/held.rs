@@ -12,11 +12,17 @@ pub struct Levels {
     /// By SKU: order number and quantity.
     held: HashMap<SkuId, Vec<(String, i64)>>,
     orders: Vec<String>,
+    mends: i64,
 }
 
 impl Levels {
-    /// `shown` is what stands under each SKU's key, if anything does; `holds` are the texts by order number.
-    pub fn new(shown: &[(SkuId, String, Option<String>)], holds: HashMap<String, String>) -> Levels {
+    /// `shown` is what stands under each SKU's key, if anything does; `holds` are the texts by order number; `mends` is how
+    /// often levels were moved to MySQL's.
+    pub fn new(
+        shown: &[(SkuId, String, Option<String>)],
+        holds: HashMap<String, String>,
+        mends: i64,
+    ) -> Levels {
         let sku_of: HashMap<&str, SkuId> = shown.iter().map(|(sku, key, _)| (key.as_str(), *sku)).collect();
         let mut held: HashMap<SkuId, Vec<(String, i64)>> = HashMap::new();
         for (order, hold) in &holds {
@@ -26,9 +32,9 @@ impl Levels {
                 }
             }
         }
-        let level =
-            |(sku, _, level): &(SkuId, String, Option<String>)| Some((*sku, level.as_ref()?.parse().ok()?));
-        Levels { shown: shown.iter().filter_map(level).collect(), held, orders: holds.into_keys().collect() }
+        let level = |(sku, _, level): &(SkuId, String, Option<String>)| Some((*sku, whole(level.as_ref()?)?));
+        let orders = holds.into_keys().collect();
+        Levels { shown: shown.iter().filter_map(level).collect(), held, orders, mends }
     }
 
     /// What the gate shows of a SKU; `None` when it does not know it.
@@ -39,6 +45,11 @@ impl Levels {
     /// The numbers of all orders that have a hold.
     pub fn orders(&self) -> &[String] {
         &self.orders
+    }
+
+    /// How often levels were moved to MySQL's in the life of this Redis.
+    pub fn mends(&self) -> i64 {
+        self.mends
     }
 
     /// What is held of a SKU for orders that are not among `made`.
@@ -57,6 +68,12 @@ pub fn taken_before(moment_ms: i64, most: usize, holds: HashMap<String, String>)
         .collect();
     old.sort_unstable_by_key(|(taken_ms, _)| *taken_ms);
     old.into_iter().take(most).map(|(_, order)| order).collect()
+}
+
+/// What the scripts take for a level; they let orders go by MySQL alone where anything else stands.
+fn whole(level: &str) -> Option<i64> {
+    let number: i64 = level.parse().ok()?;
+    (level.len() < 16 && level == number.to_string()).then_some(number)
 }
 
 fn taken_ms(hold: &str) -> Option<i64> {
@@ -86,7 +103,7 @@ mod tests {
     fn what_is_held_for_an_order_is_counted_by_sku() {
         let shown =
             |sku, level: Option<&str>| (SkuId(sku), format!("shop:stock:{sku}"), level.map(str::to_owned));
-        let levels = Levels::new(&[shown(7, Some("40")), shown(8, None)], holds());
+        let levels = Levels::new(&[shown(7, Some("40")), shown(8, None)], holds(), 0);
         assert_eq!(
             (levels.shown(SkuId(7)), levels.shown(SkuId(8)), levels.orders().len()),
             (Some(40), None, 3)
@@ -95,6 +112,16 @@ mod tests {
         assert_eq!(levels.held_for_orders_other_than(SkuId(7), &HashSet::new()), 7);
         assert_eq!(levels.held_for_orders_other_than(SkuId(7), &made), 2);
         assert_eq!(levels.held_for_orders_other_than(SkuId(8), &made), 1);
+    }
+
+    #[test]
+    fn only_what_the_scripts_take_for_a_level_is_one() {
+        for (text, level) in [("0", Some(0)), ("-3", Some(-3)), ("120", Some(120))] {
+            assert_eq!(whole(text), level);
+        }
+        for text in ["", "abc", "1.5", "1e3", "+5", "007", "-0", "1234567890123456"] {
+            assert_eq!(whole(text), None, "{text}");
+        }
     }
 
     #[test]

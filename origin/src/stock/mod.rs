@@ -2,12 +2,14 @@
 //! spares it requests that cannot succeed. Promises that each change of a row is one movement in the same transaction.
 
 pub mod buyers;
+pub mod drift;
 pub mod gate;
 mod held;
 pub mod model;
 pub mod service;
 pub mod sold_out;
 mod store;
+mod suspects;
 pub mod taking;
 
 use farmgate_shared::ids::SkuId;
