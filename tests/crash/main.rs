@@ -11,6 +11,7 @@ mod kill;
 mod outbox;
 mod oversell;
 mod points;
+mod reconcile;
 mod refunds;
 mod rush;
 mod servers;
