@@ -180,6 +180,68 @@ mod tests {
         assert_eq!(sold_out.outlook(&line(1, 1), start + MEMORY), Outlook::Open, "nobody came back");
     }
 
+    /// Shoppers ask every `every` milliseconds. Who is let through finds out after `takes`, unless the answer is lost, which
+    /// every `lost`-th one is. The stock returns after `back`, and nobody here is told. When is it sold?
+    fn sold_after(back: u64, every: u64, takes: u64, lost: Option<u64>) -> u64 {
+        let (sold_out, start) = (SoldOut::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        sold_out.raise(SkuId(1), 0, at(0));
+        let (mut under_way, mut asked): (Vec<u64>, u64) = (Vec::new(), 0);
+        for now in 0.. {
+            for asker in under_way.extract_if(.., |asker| *asker + takes <= now) {
+                if asker >= back {
+                    return asker;
+                }
+                sold_out.raise(SkuId(1), 0, at(now));
+            }
+            if now % every == 0 && sold_out.outlook(&line(1, 1), at(now)) == Outlook::Open {
+                asked += 1;
+                if lost.is_none_or(|nth| asked % nth != 0) {
+                    under_way.push(now);
+                }
+            }
+        }
+        unreachable!("somebody asks for ever")
+    }
+
+    #[test]
+    fn what_returns_is_sold_within_a_second_though_nobody_here_is_told() {
+        for back in (0..1600).step_by(7) {
+            for (every, takes, lost) in [
+                (1, 1, None),
+                (3, 20, None),
+                (10, 100, None),
+                (10, 100, Some(2)),
+                (50, 300, None),
+                (200, 40, None),
+            ] {
+                let sold = sold_after(back, every, takes, lost);
+                let case =
+                    format!("back at {back}, asked every {every} ms, known after {takes}, {lost:?} lost");
+                assert!(sold < back + 1000, "{case}: sold at {sold}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_shopper_alone_is_let_through_as_soon_as_the_flag_is_no_longer_believed() {
+        let (sold_out, start) = (SoldOut::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        sold_out.raise(SkuId(1), 0, at(0));
+        // Being refused makes it no longer.
+        for ms in 1..500 {
+            assert_ne!(sold_out.outlook(&line(1, 1), at(ms)), Outlook::Open, "after {ms} ms");
+        }
+        assert_eq!(sold_out.outlook(&line(1, 1), at(500)), Outlook::Open);
+        // Refused once more, by the gate: the next time is as far away.
+        sold_out.raise(SkuId(1), 0, at(510));
+        assert_ne!(sold_out.outlook(&line(1, 1), at(1009)), Outlook::Open);
+        assert_eq!(sold_out.outlook(&line(1, 1), at(1010)), Outlook::Open);
+        // The answer was lost.
+        assert_ne!(sold_out.outlook(&line(1, 1), at(1059)), Outlook::Open);
+        assert_eq!(sold_out.outlook(&line(1, 1), at(1060)), Outlook::Open);
+    }
+
     #[test]
     fn a_sale_lowers_the_flags_of_what_was_sold() {
         let (sold_out, start) = (SoldOut::default(), Instant::now());
