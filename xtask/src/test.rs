@@ -22,6 +22,8 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 const STEP_LIMIT: Duration = Duration::from_secs(45 * 60);
+/// More than a trial takes on a slow machine.
+const TRIAL_LIMIT: Duration = Duration::from_secs(60);
 const LAST_WORDS: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Args)]
@@ -48,14 +50,16 @@ struct Row {
 
 struct Checks<'a> {
     context: &'a Context,
+    /// How long a run of `cargo test` may take.
+    limit: Duration,
     rows: Vec<Row>,
 }
 
 #[derive(Debug, Args)]
 pub struct TrialsArgs {
     /// How many trials, each with a fresh seed
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
-    count: u64,
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
     /// Replay the trial of this seed alone
     #[arg(long, conflicts_with = "count")]
     seed: Option<u64>,
@@ -63,16 +67,21 @@ pub struct TrialsArgs {
 
 /// `cargo xtask trials`: the randomised crash trials alone, as many as wanted.
 pub fn run_trials(context: &Context, args: &TrialsArgs) -> Result<ExitCode> {
-    let wanted = match args.seed {
-        Some(seed) => ("FARMGATE_TRIAL_SEED", seed),
-        None => ("FARMGATE_TRIALS", args.count),
+    let (name, value, trials) = match args.seed {
+        Some(seed) => ("FARMGATE_TRIAL_SEED", seed, 1),
+        None => ("FARMGATE_TRIALS", u64::from(args.count), args.count),
     };
     let filter = ["--test", "crash", "trials::", "--", "--nocapture"].map(str::to_owned);
-    run_with(context, &filter, &[(wanted.0, wanted.1.to_string().into())])
+    run_with(context, &filter, &[(name, value.to_string().into())], limit_of(trials))
+}
+
+/// How long so many trials may take, the build before them included.
+fn limit_of(trials: u32) -> Duration {
+    STEP_LIMIT + TRIAL_LIMIT * trials
 }
 
 pub fn run(context: &Context, args: &TestArgs) -> Result<ExitCode> {
-    run_with(context, &args.filter, &[])
+    run_with(context, &args.filter, &[], STEP_LIMIT)
 }
 
 /// With `environment` for the integration tests, beside what they get in any case.
@@ -80,6 +89,7 @@ fn run_with(
     context: &Context,
     filter: &[String],
     environment: &[(&'static str, OsString)],
+    limit: Duration,
 ) -> Result<ExitCode> {
     // Apart from the developer's own shop, which may be running.
     let context = &Context {
@@ -92,7 +102,7 @@ fn run_with(
     let Some(mut fleet) = Fleet::claim(context)? else {
         bail!("another cargo xtask test is running in {}", context.state.display());
     };
-    let mut checks = Checks { context, rows: Vec::new() };
+    let mut checks = Checks { context, limit, rows: Vec::new() };
     let result = match filter {
         [] => checks.all(&mut fleet),
         filter => checks.integration_alone(&mut fleet, filter, environment),
@@ -224,7 +234,7 @@ impl Checks<'_> {
         command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
         let started = Instant::now();
         let log = context.log(&name.replace(' ', "-"))?;
-        let (status, counts) = run_tests(command, &log, context)?;
+        let (status, counts) = run_tests(command, &log, self.limit, context)?;
         self.rows.push(Row { name, time: started.elapsed(), counts: Some(counts) });
         if !status.success() {
             bail!("{name} failed ({status})");
@@ -296,6 +306,7 @@ fn servers_and_keys(
 fn run_tests(
     mut command: Command,
     log: &Path,
+    limit: Duration,
     context: &Context,
 ) -> Result<(std::process::ExitStatus, Counts)> {
     run_file::remove_file(log);
@@ -306,7 +317,7 @@ fn run_tests(
         let log = log.to_owned();
         move || done.send(tee(&mut reader, &log))
     });
-    let status = process::run_visibly(command, &context.stop, STEP_LIMIT)?;
+    let status = process::run_visibly(command, &context.stop, limit)?;
     // The reader ends when nobody holds the pipe any more: at once, unless a test left a process behind.
     match copied.recv_timeout(LAST_WORDS) {
         Ok(result) => result?,
@@ -350,7 +361,15 @@ fn counts_in(output: &str) -> Counts {
 
 #[cfg(test)]
 mod tests {
-    use super::{Counts, counts_in};
+    use super::{Counts, STEP_LIMIT, counts_in, limit_of};
+
+    #[test]
+    fn the_more_trials_the_longer_they_may_take() {
+        assert!(limit_of(1) > STEP_LIMIT);
+        assert!(limit_of(2000) - limit_of(1000) >= std::time::Duration::from_secs(1000 * 30));
+        // As many as can be asked for: the end of the time must be a moment that there is.
+        assert!(std::time::Instant::now().checked_add(limit_of(u32::MAX)).is_some());
+    }
 
     #[test]
     fn the_tests_of_all_binaries_are_counted() {
