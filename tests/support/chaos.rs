@@ -1,5 +1,8 @@
 //! The cable to a server, which a test can pull out and put back, and which can lose what the server says.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -10,6 +13,8 @@ use tokio::sync::watch;
 pub struct Cable {
     url: String,
     state: watch::Sender<State>,
+    /// Pieces of what the server said that were lost.
+    lost: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,8 +35,9 @@ impl Cable {
         let here = listener.local_addr().expect("a bound socket has an address");
         let at = if user.is_empty() { "" } else { "@" };
         let state = watch::Sender::new(State::default());
-        tokio::spawn(carry(listener, server.to_owned(), state.subscribe()));
-        Cable { url: format!("{scheme}://{user}{at}{here}{path}"), state }
+        let lost = Arc::default();
+        tokio::spawn(carry(listener, server.to_owned(), state.subscribe(), Arc::clone(&lost)));
+        Cable { url: format!("{scheme}://{user}{at}{here}{path}"), state, lost }
     }
 
     /// Where the origin is to look for the server.
@@ -52,6 +58,11 @@ impl Cable {
         self.state.send_modify(|state| state.is_deaf = true);
     }
 
+    /// How much of what the server said was lost so far, in pieces.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
     /// Lets connections and everything through again.
     pub fn plug(&self) {
         self.state.send_modify(|state| {
@@ -61,9 +72,20 @@ impl Cable {
     }
 }
 
-async fn carry(listener: TcpListener, server: String, state: watch::Receiver<State>) {
-    while let Ok((near, _)) = listener.accept().await {
-        let (server, mut state) = (server.clone(), state.clone());
+/// Ends with the cable.
+async fn carry(
+    listener: TcpListener,
+    server: String,
+    mut cable: watch::Receiver<State>,
+    lost: Arc<AtomicU64>,
+) {
+    loop {
+        let near = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = cable.wait_for(|_| false) => return,
+        };
+        let Ok((near, _)) = near else { return };
+        let (server, mut state, lost) = (server.clone(), cable.clone(), Arc::clone(&lost));
         tokio::spawn(async move {
             let State { is_out, pulls, .. } = *state.borrow();
             if is_out {
@@ -72,10 +94,15 @@ async fn carry(listener: TcpListener, server: String, state: watch::Receiver<Sta
             let Ok(far) = TcpStream::connect(&server).await else { return };
             let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
             let replies = state.clone();
+            let is_lost = || {
+                let is_lost = replies.borrow().is_deaf || replies.borrow().pulls != pulls;
+                lost.fetch_add(u64::from(is_lost), Ordering::Relaxed);
+                is_lost
+            };
             // Whichever ends first ends all: the streams close when they are dropped here.
             tokio::select! {
                 () = copy(from_near, to_far, || false) => {}
-                () = copy(from_far, to_near, || replies.borrow().is_deaf || replies.borrow().pulls != pulls) => {}
+                () = copy(from_far, to_near, is_lost) => {}
                 _ = state.wait_for(|state| state.pulls != pulls) => {}
             }
         });

@@ -7,25 +7,27 @@
 //! replays. The usual test run plays a few with fresh seeds: a fixed list would look at the same few plans for ever,
 //! and what a trial finds becomes a test of its own.
 
+mod audit;
 mod plan;
 mod shoppers;
 mod stage;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use farmgate_tests::{LONG, Shop, Shopper, Value, eventually};
+use farmgate_tests::{Shop, json};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::{JoinSet, LocalSet};
 
 use self::plan::{Plan, Random, SKUS};
-use self::shoppers::{Errand, World};
-use self::stage::{Servers, Stage};
+use self::shoppers::{Customer, Errand, World};
+use self::stage::{PAID, Servers, Stage};
 use crate::rush::converges;
 
 /// Trials of the usual test run.
 const FEW: u64 = 12;
+/// Messages that each shopper takes: more than there can be.
+const MESSAGES: u32 = 100;
 /// Failures after which no more are looked for.
 const ENOUGH: usize = 5;
 
@@ -38,15 +40,16 @@ async fn play_all() {
     let mut servers = Arc::new(Mutex::new(Servers::start().await));
     let seeds = seeds();
     let mut failed: Vec<u64> = Vec::new();
-    let (mut whole, mut longest) = (Duration::ZERO, Duration::ZERO);
+    let (mut played, mut whole, mut longest) = (0, Duration::ZERO, Duration::ZERO);
     for (number, seed) in seeds.iter().copied().enumerate() {
         let plan = Plan::draw(seed);
         let started = Instant::now();
-        let played = {
+        let trial = {
             let (servers, plan) = (servers.clone(), plan.clone());
             tokio::task::spawn_local(async move { play(&mut *servers.lock().await, &plan).await })
         };
-        let outcome = played.await;
+        let outcome = trial.await;
+        played += 1;
         let took = started.elapsed();
         whole += took;
         longest = longest.max(took);
@@ -65,7 +68,8 @@ async fn play_all() {
             break;
         }
     }
-    println!("{} trials in {whole:.0?}, the longest {longest:.1?}", seeds.len());
+    let failures = failed.len();
+    println!("{played} trials in {whole:.0?}, the longest {longest:.1?}; {failures} failed");
     assert!(failed.is_empty(), "failed: {failed:?}; play one again: cargo xtask trials --seed {}", failed[0]);
 }
 
@@ -132,9 +136,11 @@ async fn play(servers: &mut Servers, plan: &Plan) -> String {
     while let Some(errand) = under_way.join_next().await {
         errands.push(errand.unwrap());
     }
-    orders_end_as_their_shoppers_wanted(&stage.shop, &errands).await;
+    audit::orders_end_as_their_shoppers_wanted(&stage.shop, &errands).await;
     converges(&stage.shop).await;
-    nothing_is_oversold_or_lost(&stage, plan, &errands).await;
+    audit::nothing_is_oversold_or_lost(&stage, plan, &errands).await;
+    audit::coupons_are_where_they_belong(&stage, &errands).await;
+    audit::every_event_had_its_effect(&stage.shop, &errands).await;
     let made = errands.iter().filter(|errand| errand.order.is_some()).count();
     let paid = errands.iter().filter(|errand| errand.paid == Some(true)).count();
     let faults: Vec<_> = plan.faults.iter().map(|(_, fault)| fault).collect();
@@ -152,76 +158,32 @@ async fn skus(shop: &Shop) -> Vec<i64> {
 }
 
 async fn errands(shop: &Shop, plan: &Plan, skus: &[i64]) -> Vec<Errand> {
-    let mut shoppers: Vec<(Shopper, i64)> = Vec::new();
+    let coupons = issue_coupons(shop).await;
+    let mut customers = Vec::new();
     for index in 0..plan.shoppers {
         let shopper = shop.shopper(&format!("顾客{index}")).await;
-        let address = shopper.address().await;
-        shoppers.push((shopper, address));
+        shop.wechat.subscribe(&shopper.name, PAID, MESSAGES).await;
+        let claimed = shopper.api.post(&format!("/api/coupons/{coupons}/claim"), &json!({})).await.data();
+        let coupon = claimed["id"].as_i64().expect("a coupon has an id");
+        customers.push(Customer { address: shopper.address().await, coupon, shopper });
     }
     let wishes = plan.wishes.iter().cloned().enumerate();
     wishes
         .map(|(index, wish)| {
-            let (shopper, address) = shoppers[wish.shopper].clone();
-            Errand::new(wish, shopper, address, skus, &format!("wish-{index}"))
+            let customer = &customers[wish.shopper];
+            Errand::new(wish, customer, skus, &format!("wish-{index}"))
         })
         .collect()
 }
 
-/// Each order's status and recorded payment agree with what its shopper did and what WeChat says, once the worker and
-/// the repeated notifications had their time.
-async fn orders_end_as_their_shoppers_wanted(shop: &Shop, errands: &[Errand]) {
-    for errand in errands.iter().filter(|errand| errand.order.is_some()) {
-        let number = errand.number();
-        let mut last = None;
-        let what = format!("order {number} ends as {:?} demands", errand.wish.then);
-        let verdict = eventually(LONG, &what, async || {
-            let row: Option<(i64, bool)> = sqlx::query_as(
-                "SELECT CAST(o.status AS SIGNED), COALESCE(p.status, 0) = 1 FROM orders o
-                 LEFT JOIN payments p ON p.order_id = o.id WHERE o.order_no = ?",
-            )
-            .bind(&number)
-            .fetch_optional(&shop.db)
-            .await
-            .unwrap();
-            let (status, is_paid) = row.expect("an order that a shopper was told of is there");
-            last = Some((status, is_paid));
-            errand.accepts(status, is_paid)
-        })
-        .await;
-        assert!(
-            verdict,
-            "order {number} has status and payment {last:?} after {:?}: paid {:?}, cancelled {:?}",
-            errand.wish.then, errand.paid, errand.cancelled
-        );
-    }
-}
-
-/// By what the shoppers were told, not by the shop's own books, which the auditor reads.
-async fn nothing_is_oversold_or_lost(stage: &Stage, plan: &Plan, errands: &[Errand]) {
-    let made: Vec<&Errand> = errands.iter().filter(|errand| errand.order.is_some()).collect();
-    let numbers: Vec<String> =
-        sqlx::query_scalar("SELECT order_no FROM orders").fetch_all(&stage.shop.db).await.unwrap();
-    let mut told: Vec<String> = made.iter().map(|errand| errand.number()).collect();
-    told.sort_unstable();
-    let mut there = numbers;
-    there.sort_unstable();
-    assert_eq!(told, there, "the orders that shoppers were told of, and those that are there");
-
-    let mut taken: HashMap<usize, i32> = HashMap::new();
-    for errand in made {
-        let order: Value =
-            errand.shopper.through(&stage.doors.at(0)).see(errand.order.as_ref().unwrap()).await;
-        let lines: u32 = errand.wish.lines.iter().map(|(_, quantity)| quantity).sum();
-        let items = order["items"].as_array().unwrap();
-        let shown: u64 = items.iter().filter_map(|item| item["quantity"].as_u64()).sum();
-        assert_eq!((items.len(), shown), (errand.wish.lines.len(), u64::from(lines)), "{order}");
-        if order["status"] != 4 {
-            for (sku, quantity) in &errand.wish.lines {
-                *taken.entry(*sku).or_default() += i32::try_from(*quantity).unwrap();
-            }
-        }
-    }
-    for (sku, quantity) in taken {
-        assert!(quantity <= plan.stock[sku], "SKU {sku}: {quantity} sold of {}", plan.stock[sku]);
-    }
+/// Five yuan off any order; one for each shopper.
+async fn issue_coupons(shop: &Shop) -> i64 {
+    let issued = sqlx::query(
+        "INSERT INTO coupons (name, kind, reduction, threshold_fen, issued, per_user, claim_from, claim_until, valid_days)
+         VALUES ('立减5元', 'amount', 500, 0, 100, 1, '2025-01-01', '2100-01-01', 10)",
+    )
+    .execute(&shop.db)
+    .await
+    .unwrap();
+    i64::try_from(issued.last_insert_id()).unwrap()
 }

@@ -62,6 +62,8 @@ pub struct Wish {
     pub twin: Option<usize>,
     /// Where it is asked again in the end.
     pub again_at: usize,
+    /// Paid in part with the shopper's coupon. There is one, which other wishes may want too.
+    pub coupon: bool,
     pub then: Then,
 }
 
@@ -97,7 +99,15 @@ pub enum Fault {
     RedisSave,
     /// Killed and started with what `RedisSave` kept.
     RedisRollBack,
+    /// It hears, and nobody hears it.
+    RedisHang,
+    /// The connections to a Redis that hung break, and new ones are as good as ever.
+    RedisRecover,
     MysqlRestart,
+    /// So many of its replies are lost, then every connection breaks.
+    MysqlDeaf {
+        replies: u64,
+    },
 }
 
 impl Plan {
@@ -106,9 +116,10 @@ impl Plan {
         let r = &mut random;
         let stock = (0..SKUS).map(|_| i32::try_from(r.within(2, 8)).unwrap()).collect();
         let origins: Vec<Option<String>> = (0..r.within(1, 3)).map(|_| origin_death(r)).collect();
-        let worker_dies_at = r.chance(25).then(|| {
-            let last = r.within(1, 2);
-            r.pick(&["in_sweeper:1".to_owned(), format!("after_cancel_commit:{last}")])
+        let worker_dies_at = r.chance(40).then(|| {
+            let point = r.pick(&WORKER_POINTS);
+            let last = if point == "in_sweeper" { 1 } else { r.within(1, 2) };
+            format!("{point}:{last}")
         });
         let shoppers = r.within(4, 10);
         let wishes: Vec<Wish> =
@@ -123,9 +134,28 @@ impl Plan {
     }
 }
 
+/// Where an origin may kill itself.
+const ORIGIN_POINTS: [&str; 6] = [
+    "after_gate",
+    "in_batch",
+    "after_commit",
+    "after_cancel_commit",
+    "notification_kept",
+    "notification_done",
+];
+/// Where the worker may.
+const WORKER_POINTS: [&str; 6] = [
+    "in_sweeper",
+    "after_cancel_commit",
+    "outbox_before_send",
+    "outbox_after_send",
+    "outbox_after_effect",
+    "outbox_after_call",
+];
+
 fn origin_death(r: &mut Random) -> Option<String> {
     r.chance(40).then(|| {
-        let point = r.pick(&["after_gate", "in_batch", "after_commit", "after_cancel_commit"]);
+        let point = r.pick(&ORIGIN_POINTS);
         format!("{point}:{}", r.within(1, 4))
     })
 }
@@ -152,6 +182,7 @@ fn wish(r: &mut Random, shoppers: usize, origins: usize) -> Wish {
         origin: r.within(0, origins - 1),
         twin: r.chance(30).then(|| r.within(0, origins - 1)),
         again_at: r.within(0, origins - 1),
+        coupon: r.chance(40),
         then,
     }
 }
@@ -161,7 +192,7 @@ fn faults(r: &mut Random, origins: usize, wishes: usize) -> Vec<(usize, Fault)> 
     let mut faults = Vec::new();
     for _ in 0..r.within(1, 3) {
         let moment = r.within(1, wishes);
-        match r.within(0, 7) {
+        match r.within(0, 10) {
             0 | 1 => {
                 let which = r.within(0, origins - 1);
                 faults.push((moment, Fault::KillOrigin { which, back: r.chance(50) }));
@@ -174,7 +205,15 @@ fn faults(r: &mut Random, origins: usize, wishes: usize) -> Vec<(usize, Fault)> 
                 faults.push((r.within(0, moment - 1), Fault::RedisSave));
                 faults.push((moment, Fault::RedisRollBack));
             }
-            _ => faults.push((moment, Fault::MysqlRestart)),
+            7 | 8 => {
+                faults.push((r.within(0, moment - 1), Fault::RedisHang));
+                faults.push((moment, Fault::RedisRecover));
+            }
+            9 => faults.push((moment, Fault::MysqlRestart)),
+            _ => {
+                let replies = u64::try_from(r.within(1, 2)).unwrap();
+                faults.push((moment, Fault::MysqlDeaf { replies }));
+            }
         }
     }
     faults
@@ -193,16 +232,48 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_fault_death_and_wish_is_drawn() {
+        let plans: Vec<String> = (0..500).map(|seed| format!("{:?}", Plan::draw(seed))).collect();
+        let faults = [
+            "KillOrigin",
+            "KillWorker",
+            "AgeHolds",
+            "RedisFlush",
+            "RedisRestart",
+            "RedisSave",
+            "RedisRollBack",
+            "RedisHang",
+            "RedisRecover",
+            "MysqlRestart",
+            "MysqlDeaf",
+        ];
+        let wishes = [
+            "coupon: true",
+            "coupon: false",
+            "twin: Some",
+            "twin: None",
+            "PayWhileExpiring",
+            "PrepareAndExpire",
+        ];
+        for what in [&faults[..], &ORIGIN_POINTS, &WORKER_POINTS, &wishes].concat() {
+            assert!(plans.iter().any(|plan| plan.contains(what)), "{what} is never drawn");
+        }
+    }
+
+    #[test]
     fn a_seed_is_one_plan_and_every_plan_can_be_played() {
         for seed in 0..2000 {
             let plan = Plan::draw(seed);
             assert_eq!(format!("{plan:?}"), format!("{:?}", Plan::draw(seed)));
             let mut saved = false;
+            let mut hung = false;
             for (moment, fault) in &plan.faults {
                 assert!(*moment <= plan.wishes.len(), "{plan:?}");
                 saved |= *fault == Fault::RedisSave;
                 assert!(saved || *fault != Fault::RedisRollBack, "nothing to roll back to: {plan:?}");
+                hung = (hung || *fault == Fault::RedisHang) && *fault != Fault::RedisRecover;
             }
+            assert!(!hung, "Redis hangs for good: {plan:?}");
             for wish in &plan.wishes {
                 let mut skus: Vec<usize> = wish.lines.iter().map(|(sku, _)| *sku).collect();
                 skus.sort_unstable();

@@ -17,10 +17,20 @@ pub struct World {
     pub events: tokio::sync::mpsc::UnboundedSender<()>,
 }
 
+/// A shopper and what they bring.
+pub struct Customer {
+    pub shopper: Shopper,
+    pub address: i64,
+    /// The id of a coupon, which is good for any order.
+    pub coupon: i64,
+}
+
 /// A wish and how far it came.
 pub struct Errand {
     pub wish: Wish,
     pub shopper: Shopper,
+    /// The shopper's coupon, whether it is wanted for this order or not.
+    pub coupon: i64,
     call: Call,
     /// The order that the shopper was told of.
     pub order: Option<Value>,
@@ -54,16 +64,22 @@ fn understood(reply: Reply) -> Answer {
 }
 
 impl Errand {
-    pub fn new(wish: Wish, shopper: Shopper, address: i64, skus: &[i64], key: &str) -> Errand {
+    pub fn new(wish: Wish, customer: &Customer, skus: &[i64], key: &str) -> Errand {
         let items: Vec<Value> = wish
             .lines
             .iter()
             .map(|(sku, quantity)| json!({"sku_id": skus[*sku], "quantity": quantity}))
             .collect();
-        let call = Call::post("/api/orders", &json!({"items": items, "address_id": address})).idempotent(key);
+        let Customer { shopper, address, coupon } = customer;
+        let mut body = json!({"items": items, "address_id": address});
+        if wish.coupon {
+            body["coupon_id"] = json!(coupon);
+        }
+        let call = Call::post("/api/orders", &body).idempotent(key);
         Errand {
             wish,
-            shopper,
+            shopper: shopper.clone(),
+            coupon: *coupon,
             call,
             order: None,
             refused: false,
@@ -155,8 +171,9 @@ impl Errand {
                 self.refused = false;
             }
             Answer::Refused(why) => {
-                assert_eq!(why, "out_of_stock", "{} was refused", self.shopper.name);
-                // Twins race for the last units: one may be told too early that they are gone.
+                let is_expected = why == "out_of_stock" || (why == "coupon_used" && self.wish.coupon);
+                assert!(is_expected, "{} was refused: {why}", self.shopper.name);
+                // Twins race for the last units and the coupon: one may be told too early that they are gone.
                 self.refused = self.order.is_none();
             }
             Answer::Unknown => {}

@@ -6,6 +6,9 @@ use farmgate_tests::{Caller, LONG, Mysql, Process, Redis, Shop, ShopPlan, eventu
 
 use super::plan::{Fault, Plan};
 
+/// The message that a shopper gets of a payment.
+pub const PAID: &str = "PAID-1";
+
 /// The servers of a set of trials; each trial has a schema and a prefix of its own there.
 pub struct Servers {
     pub mysql: Mysql,
@@ -50,6 +53,17 @@ impl Stage {
         let shop = ShopPlan::new()
             .stock_levels(&plan.stock)
             .worker()
+            .redis_cable()
+            .mysql_cable()
+            // Waits for moments where a shop waits for minutes.
+            .setting("FARMGATE_MESSAGES__PAID_TEMPLATE", PAID)
+            .setting("FARMGATE_WECHAT__TIMEOUT_MS", 1000)
+            .setting("FARMGATE_OUTBOX__POLL_MS", 50)
+            .setting("FARMGATE_OUTBOX__FIRST_RETRY_MS", 100)
+            .setting("FARMGATE_OUTBOX__LONGEST_RETRY_MS", 1000)
+            .setting("FARMGATE_OUTBOX__RESEND_AFTER_MS", 1000)
+            .setting("FARMGATE_OUTBOX__AWAY_RETRY_MS", 200)
+            .setting("FARMGATE_OUTBOX__CALL_LEASE_MS", 3000)
             .on_mysql(&servers.mysql)
             .on_redis(&servers.redis)
             .origin_dies_at(plan.origins[0].as_deref())
@@ -58,6 +72,7 @@ impl Stage {
             .await;
         // WeChat repeats a notification that nobody took after 150 ms, not 15 s.
         shop.wechat.misbehave(json!({"retry_scale": 0.01})).await;
+        shop.wechat.add_template(PAID, &["character_string1", "thing2", "amount3", "time4"]).await;
         let mut doors = vec![shop.api.clone()];
         let mut others = Vec::new();
         for (process, url) in started(&shop, &plan.origins[1..]).await {
@@ -97,11 +112,36 @@ impl Stage {
             }
             Fault::RedisSave => servers.redis.save().await,
             Fault::RedisRollBack => servers.redis.roll_back().await,
+            Fault::RedisHang => self.shop.redis_cable().deafen(),
+            Fault::RedisRecover => {
+                // What was lost of a connection never comes, so that none of them can go on.
+                self.shop.redis_cable().pull();
+                self.shop.redis_cable().plug();
+            }
             Fault::MysqlRestart => {
                 servers.mysql.kill();
                 servers.mysql.restart().await;
             }
+            Fault::MysqlDeaf { replies } => self.deafen_mysql(replies).await,
         }
+    }
+
+    /// Returns when every connection to MySQL has broken. Whoever lives asks MySQL something all the time.
+    async fn deafen_mysql(&mut self, replies: u64) {
+        let lost = self.shop.mysql_cable().lost();
+        self.shop.mysql_cable().deafen();
+        eventually(LONG, "replies of MySQL are lost", async || {
+            let is_lost = self.shop.mysql_cable().lost() - lost >= replies;
+            (is_lost || self.all_have_ended()).then_some(())
+        })
+        .await;
+        self.shop.mysql_cable().pull();
+        self.shop.mysql_cable().plug();
+    }
+
+    fn all_have_ended(&mut self) -> bool {
+        let origins = (0..self.armed.len()).all(|which| self.origin(which).has_ended());
+        origins && self.shop.worker().has_ended()
     }
 
     /// Whatever died or is still to die is replaced; what survived goes on as it is.
