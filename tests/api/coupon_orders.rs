@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use farmgate_tests::{Call, LONG, Problem, Reply, Shop, ShopPlan, Shopper, Value, eventually, json};
 
+use crate::batches::largest_rolled_back;
 use crate::coupons::{claim, issue};
 use crate::fen;
 use crate::orders::{FLAT_FEN, FREE_FROM_FEN};
@@ -330,13 +331,7 @@ async fn a_batch_with_a_coupon_that_cannot_be_spent_takes_no_neighbours_along() 
     for reply in made.await.unwrap() {
         reply.data();
     }
-    let together = shop
-        .origin()
-        .log()
-        .lines()
-        .filter(|line| line.contains("writing its orders one by one"))
-        .filter_map(|line| line.split("orders=").nth(1)?.trim().parse::<usize>().ok())
-        .max();
+    let together = largest_rolled_back(&shop.origin().log());
     assert!(together > Some(1), "no batch of several orders was rolled back: {together:?}");
     let stock = shop.stock(sku).await;
     assert_eq!(usize::try_from(stock.held), Ok(NEIGHBOURS));

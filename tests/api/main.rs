@@ -6,6 +6,7 @@
 mod access_token;
 mod account;
 mod addresses;
+mod batches;
 mod bills;
 mod bills_daily;
 mod bills_slow_refunds;
@@ -34,6 +35,7 @@ mod shipping;
 mod snapshot;
 mod sold_out;
 mod take_script;
+mod unkeyed;
 mod users;
 
 use farmgate_tests::Value;

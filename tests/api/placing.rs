@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use farmgate_tests::{Call, LONG, Problem, Reply, Shop, ShopPlan, Shopper, Value, eventually, json};
+use farmgate_tests::{Call, LONG, Problem, Reply, Shop, ShopPlan, Shopper, eventually, json};
 
 use crate::orders::seed_body;
 
@@ -124,22 +124,6 @@ pub async fn at_once(calls: impl Iterator<Item = (Shopper, Call)>) -> Vec<Reply>
 }
 
 #[tokio::test]
-async fn a_double_tap_without_a_key_is_one_order() {
-    let shop = Shop::start().await;
-    let shopper = shop.shopper("小王").await;
-    let (product, _, _) = shop.first_product().await;
-    let body = seed_body(product, json!(1), shopper.address().await);
-    let replies = at_once((0..5).map(|_| (shopper.clone(), Call::post("/api/orders", &body)))).await;
-    let numbers: HashSet<String> = replies.iter().map(|reply| reply.data()["order_no"].to_string()).collect();
-    assert_eq!(numbers.len(), 1, "{numbers:?}");
-    assert_eq!(shop.count("SELECT COUNT(*) FROM orders").await, 1);
-    // Something else is no double tap.
-    let other = seed_body(product, json!(2), body["address_id"].as_i64().unwrap());
-    shopper.api.post("/api/orders", &other).await.data();
-    assert_eq!(shop.count("SELECT COUNT(*) FROM orders").await, 2);
-}
-
-#[tokio::test]
 async fn thirty_buyers_of_five_units_get_exactly_five() {
     let shop = ShopPlan::new().stock(5).worker().start().await;
     let (product, sku, _) = shop.first_product().await;
@@ -193,17 +177,6 @@ async fn two_origins_make_one_order_of_a_key_and_oversell_nothing() {
     assert_eq!((i64::from(stock.held), i64::from(stock.available)), (orders, 5 - orders));
 }
 
-/// As many shoppers as asked for, each with a call that orders one of `product`.
-async fn buyers(shop: &Shop, count: usize, product: i64) -> Vec<(Shopper, Call)> {
-    let mut buyers = Vec::new();
-    for buyer in 0..count {
-        let shopper = shop.shopper(&format!("买家{buyer}")).await;
-        let body = seed_body(product, json!(1), shopper.address().await);
-        buyers.push((shopper, Call::post("/api/orders", &body).idempotent("one")));
-    }
-    buyers
-}
-
 #[tokio::test]
 async fn equal_requests_for_the_last_unit_at_three_replicas_all_get_its_order() {
     let mut shop = ShopPlan::new().stock(1).worker().start().await;
@@ -217,83 +190,6 @@ async fn equal_requests_for_the_last_unit_at_three_replicas_all_get_its_order() 
     let first = replies[0].data();
     assert!(replies.iter().all(|reply| reply.data() == first), "all get the one reply");
     assert_eq!(shop.stock(sku).await.held, 1);
-}
-
-#[tokio::test]
-async fn in_a_batch_that_asks_for_too_much_all_that_can_be_made_is_made() {
-    // Without the worker there is no gate, so that MySQL alone refuses.
-    let mut shop = ShopPlan::new().stock(5).start().await;
-    let products: Vec<i64> =
-        sqlx::query_scalar("SELECT MIN(product_id) FROM product_skus GROUP BY product_id LIMIT 2")
-            .fetch_all(&shop.db)
-            .await
-            .unwrap();
-    let mut calls = buyers(&shop, 30, products[0]).await;
-    let address = |(shopper, call): &(Shopper, Call)| {
-        let body: Value = call.json_body();
-        (shopper.clone(), body["address_id"].as_i64().unwrap())
-    };
-    // Four of them want something else as well.
-    for (shopper, address) in calls[..4].iter().map(address).collect::<Vec<_>>() {
-        let body = seed_body(products[1], json!(1), address);
-        calls.push((shopper, Call::post("/api/orders", &body).idempotent("two")));
-    }
-    let replies = at_once(calls.into_iter()).await;
-    let (rush, others) = replies.split_at(30);
-    assert!(others.iter().all(|reply| reply.status == 200), "they were not sold out");
-    assert_eq!(rush.iter().filter(|reply| reply.status == 200).count(), 5);
-    for refused in rush.iter().filter(|reply| reply.status != 200) {
-        refused.fails_with(Problem::OutOfStock);
-    }
-    assert!(shop.origin().log().contains("writing its orders one by one"), "no batch was rolled back");
-}
-
-#[tokio::test]
-async fn an_order_that_cannot_be_written_takes_no_other_with_it() {
-    let shop = Shop::start().await;
-    let (product, sku, _) = shop.first_product().await;
-    let before = shop.stock(sku).await;
-    let mut calls = buyers(&shop, 12, product).await;
-    shop.change(
-        "CREATE TRIGGER refuse BEFORE INSERT ON orders FOR EACH ROW \
-         IF NEW.remark = 'never' THEN SIGNAL SQLSTATE '45000'; END IF -- ",
-        0,
-    )
-    .await;
-    let body = json!({"product_id": product, "quantity": 1, "address_id": calls[3].0.address().await, "remark": "never"});
-    calls[3].1 = Call::post("/api/orders", &body).idempotent("one");
-    let replies = at_once(calls.clone().into_iter()).await;
-    for (index, reply) in replies.iter().enumerate() {
-        if index == 3 {
-            reply.fails_with(Problem::Internal);
-        } else {
-            reply.data();
-        }
-    }
-    shop.change("DROP TRIGGER refuse -- ", 0).await;
-    assert_eq!(shop.stock(sku).await.held, before.held + 11);
-    let again = calls[3].0.send_order(calls[3].1.clone()).await;
-    assert_eq!(again.status, 200, "{}", again.text());
-}
-
-#[tokio::test]
-async fn what_was_sold_out_is_for_sale_again_when_stock_returns_elsewhere() {
-    let mut shop = ShopPlan::new().stock(1).worker().start().await;
-    let replica = shop.replica().await;
-    let (product, _, _) = shop.first_product().await;
-    let (first, second) = (shop.shopper("小王").await, shop.shopper("小李").await);
-    let order = first.order(product, 1).await;
-    let address = second.address().await;
-    for _ in 0..20 {
-        second.try_order(product, 1, address).await.fails_with(Problem::OutOfStock);
-    }
-    // Cancelled at the other replica: this one is not told and finds out by itself.
-    let path = format!("/api/orders/{}/cancel", order["order_id"]);
-    first.through(&replica).api.post(&path, &json!({})).await.data();
-    eventually(LONG, "the second shopper can buy it", async || {
-        (second.try_order(product, 1, address).await.status == 200).then_some(())
-    })
-    .await;
 }
 
 #[tokio::test]

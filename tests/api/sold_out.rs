@@ -1,6 +1,6 @@
 //! A rush after the last unit: who is refused without a look into MySQL, and that nobody who has an order is.
 
-use farmgate_tests::{Call, LONG, Problem, Shop, ShopPlan, Shopper, eventually, json};
+use farmgate_tests::{Call, LONG, Problem, Shop, ShopPlan, Shopper, Value, eventually, json};
 
 use crate::orders::seed_body;
 
@@ -69,6 +69,58 @@ async fn one_who_buys_elsewhere_what_came_back_is_known_here() {
     // It goes on to refuse all others outright.
     until_refused_outright(&passer_by, &crowd, product).await;
     assert_eq!(second.through(&replica).send_order(call()).await.data(), bought);
+}
+
+/// A shopper who is refused outright of what another one has ordered, with that order: nobody but the two is there.
+async fn refused_outright(shop: &Shop) -> (Shopper, i64, Shopper, Value) {
+    let (product, ..) = shop.first_product().await;
+    let (first, second) = (shop.shopper("小王").await, shop.shopper("小李").await);
+    let order = first.order(product, 1).await;
+    until_refused_outright(&passer_by(shop).await, &second, product).await;
+    let address = second.address().await;
+    (second, address, first, order)
+}
+
+/// The refused shopper asks, and nobody else, until the unit that came back is theirs.
+async fn is_for_sale_again(shop: &Shop, shopper: &Shopper, address: i64) {
+    let (product, sku, _) = shop.first_product().await;
+    eventually(LONG, "the refused shopper can buy it", async || {
+        let reply = shopper.try_order(product, 1, address).await;
+        if reply.status != 200 {
+            reply.fails_with(Problem::OutOfStock);
+        }
+        (reply.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!((shop.stock(sku).await.available, shop.stock(sku).await.held), (0, 1));
+}
+
+#[tokio::test]
+async fn a_cancel_at_another_replica_is_found_out_by_who_was_refused() {
+    let mut shop = ShopPlan::new().stock(1).worker().start().await;
+    let replica = shop.replica().await;
+    let (second, address, first, order) = refused_outright(&shop).await;
+    let cancel = format!("/api/orders/{}/cancel", order["order_id"]);
+    first.through(&replica).api.post(&cancel, &json!({})).await.data();
+    is_for_sale_again(&shop, &second, address).await;
+}
+
+#[tokio::test]
+async fn an_unpaid_order_that_the_worker_closes_is_found_out_by_who_was_refused() {
+    let shop = ShopPlan::new().stock(1).worker().start().await;
+    let (second, address, first, order) = refused_outright(&shop).await;
+    shop.let_time_run_out(&order).await;
+    is_for_sale_again(&shop, &second, address).await;
+    assert_eq!(first.see(&order).await["status"], 4);
+}
+
+#[tokio::test]
+async fn a_cancel_here_is_known_at_once() {
+    let shop = ShopPlan::new().stock(1).worker().start().await;
+    let (second, address, first, order) = refused_outright(&shop).await;
+    first.api.post(&format!("/api/orders/{}/cancel", order["order_id"]), &json!({})).await.data();
+    let (product, ..) = shop.first_product().await;
+    second.try_order(product, 1, address).await.data();
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod broken;
 mod cache_api;
 mod caller;
 mod chaos;
+mod crowd;
 mod edge;
 mod env;
 mod express;
