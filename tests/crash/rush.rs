@@ -22,6 +22,12 @@ impl Rush {
         Rush { told: vec![None; count], orders }
     }
 
+    /// One more shopper, who has ordered and was told nothing.
+    pub fn join(&mut self, shopper: Shopper, call: Call) {
+        self.orders.push((shopper, call));
+        self.told.push(None);
+    }
+
     /// How many were told of an order.
     pub fn told(&self) -> usize {
         self.told.iter().flatten().count()
