@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection};
 
 use crate::books;
 use crate::caller::unique;
+use crate::servers::redis_connection;
 
 /// The servers that a test's shop uses, without a database in MySQL's URL.
 #[derive(Clone, Debug)]
@@ -40,8 +41,7 @@ impl Schema {
 
     /// A connection to Redis.
     pub async fn redis(&self) -> MultiplexedConnection {
-        let client = redis::Client::open(self.redis_url()).expect("a redis:// URL");
-        client.get_multiplexed_async_connection().await.expect("the tests' Redis answers")
+        redis_connection(self.redis_url()).await.expect("the tests' Redis answers")
     }
 
     /// What the books say is wrong; then the schema and the keys are dropped.
@@ -56,9 +56,7 @@ impl Schema {
             let _ = server.execute("SET SESSION lock_wait_timeout = 10").await;
             let _ = server.execute(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name}"))).await;
         }
-        if let Ok(client) = redis::Client::open(servers.redis)
-            && let Ok(mut connection) = client.get_multiplexed_async_connection().await
-        {
+        if let Ok(mut connection) = redis_connection(&servers.redis).await {
             let keys: redis::RedisResult<Vec<String>> =
                 redis::cmd("KEYS").arg(format!("{name}:*")).query_async(&mut connection).await;
             if let Ok(keys) = keys

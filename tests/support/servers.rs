@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, RedisResult};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -178,11 +180,17 @@ impl Redis {
     }
 
     async fn command(&self, word: &str) {
-        let client = redis::Client::open(self.url()).expect("a redis:// URL");
-        let mut connection =
-            client.get_multiplexed_async_connection().await.expect("the private Redis answers");
+        let mut connection = redis_connection(&self.url()).await.expect("the private Redis answers");
         redis::cmd(word).exec_async(&mut connection).await.expect("the private Redis obeys");
     }
+}
+
+/// A connection of a test's own, which waits as long as a test waits for anything; the library's own limits are a second
+/// and half of one.
+pub(crate) async fn redis_connection(url: &str) -> RedisResult<MultiplexedConnection> {
+    let patient =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(LONG)).set_response_timeout(Some(LONG));
+    redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&patient).await
 }
 
 async fn start_redis(recipe: &RedisRecipe, folder: &Path, port: u16) -> Process {
