@@ -284,7 +284,9 @@ async fn a_look_at_the_stock_that_breaks_off_is_made_up_for() {
 
 #[tokio::test]
 async fn a_redis_that_hangs_costs_no_order() {
-    let shop = ShopPlan::new().stock(STOCK).worker().redis_cable().start().await;
+    // As patient as a shop is.
+    let plan = ShopPlan::new().setting("FARMGATE_REDIS__RESPONSE_TIMEOUT_MS", 300);
+    let shop = plan.stock(STOCK).worker().redis_cable().start().await;
     let mut rush = Rush::gather(&shop, SHOPPERS).await;
     shop.redis_cable().deafen();
     rush.order(std::slice::from_ref(&shop.api), async |_| {}).await;

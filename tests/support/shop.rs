@@ -188,6 +188,8 @@ impl Shop {
             ("FARMGATE_MYSQL__MAX_CONNECTIONS", "8".to_owned()),
             ("FARMGATE_REDIS__URL", redis_url),
             ("FARMGATE_REDIS__PREFIX", schema.name.clone()),
+            // A Redis that is up is not away: on a busy machine the shop's own limit takes one for the other.
+            ("FARMGATE_REDIS__RESPONSE_TIMEOUT_MS", "5000".to_owned()),
             ("FARMGATE_WECHAT__BASE_URL", wechat.url().to_owned()),
             ("FARMGATE_PAY__BASE_URL", wechat.url().to_owned()),
             ("FARMGATE_PAY__BACKUP_BASE_URL", String::new()),
