@@ -5,16 +5,17 @@ use redis::AsyncCommands as _;
 use crate::schema::Schema;
 use crate::shop::Shop;
 
-/// What the gate shows for a SKU, if it shows anything.
-pub(crate) async fn level(schema: &Schema, sku: i64) -> Option<i64> {
-    let key = format!("{}:stock:{sku}", schema.name);
-    redis::cmd("GET").arg(key).query_async(&mut schema.redis().await).await.expect("Redis answers")
+/// The generation that the gate shows, if any.
+pub(crate) async fn epoch(schema: &Schema) -> Option<i64> {
+    let key = format!("{}:gate-epoch", schema.name);
+    schema.redis().await.get(key).await.expect("Redis answers")
 }
 
 impl Shop {
     /// What the gate in Redis shows for a SKU, if it shows anything.
     pub async fn gate(&self, sku: i64) -> Option<i64> {
-        level(&self.schema, sku).await
+        let key = format!("{}:stock:{sku}", self.schema.name);
+        self.schema.redis().await.get(key).await.expect("Redis answers")
     }
 
     /// Sends Redis one command, with this shop's prefix in front of every argument that begins with `:`.
@@ -108,8 +109,7 @@ impl Shop {
 
     /// The generation that the gate shows, if any.
     pub async fn gate_epoch(&self) -> Option<i64> {
-        let key = format!("{}:gate-epoch", self.schema.name);
-        self.schema.redis().await.get(key).await.expect("Redis answers")
+        epoch(&self.schema).await
     }
 
     /// Whether the gate is of MySQL's generation, nothing is held, and every SKU shows what MySQL has available.

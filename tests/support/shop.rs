@@ -214,10 +214,11 @@ impl Shop {
         let worker = if plan.worker {
             let worker =
                 start_worker("worker", &folder.path, &armed(&settings, plan.worker_dies_at.as_deref())).await;
+            // The generation is written after the last level.
             eventually(LONG, "the worker builds the stock gate", async || {
-                let sku: i64 =
-                    sqlx::query_scalar("SELECT MIN(sku_id) FROM stock").fetch_one(&db).await.ok()?;
-                gate::level(&schema, sku).await
+                let epoch: i64 =
+                    sqlx::query_scalar("SELECT epoch FROM gate_epoch").fetch_one(&db).await.ok()?;
+                (epoch > 0 && gate::epoch(&schema).await == Some(epoch)).then_some(())
             })
             .await;
             Some(worker)
