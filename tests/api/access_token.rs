@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use farmgate_tests::{
-    Call, Caller, LONG, Problem, Reply, Shop, ShopPlan, Shopper, Wechat, eventually, json, unique,
+    Call, Caller, LONG, Problem, Redis, Reply, Shop, ShopPlan, Shopper, Wechat, eventually, json, unique,
 };
 
 use crate::placing::at_once;
@@ -94,6 +94,40 @@ async fn without_redis_each_origin_fetches_for_itself_and_gets_the_same_token() 
     shop.redis_cable().plug();
     all_succeeded(&rush(&shopper, &origins, 6).await);
     assert_eq!(fetches(&shop.wechat).await, 3, "each has its copy");
+}
+
+#[tokio::test]
+async fn a_lease_that_redis_gave_in_silence_holds_nobody_up() {
+    let redis = Redis::start().await;
+    let plan = plan().on_redis(&redis).setting("FARMGATE_REDIS__RESPONSE_TIMEOUT_MS", 300);
+    let shop = plan.start().await;
+    let shopper = shop.shopper("小王").await;
+    shop.wechat.hold(&[FETCH]).await;
+    let mut busy = shop.db.acquire().await.unwrap();
+    sqlx::raw_sql("LOCK TABLES users WRITE").execute(&mut *busy).await.unwrap();
+    let bound = async {
+        eventually(LONG, "the origin reads whose call it is", async || {
+            let reading = shop.count_connections(
+                "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() \
+                 AND state = 'Waiting for table metadata lock'",
+            );
+            reading.await.filter(|reading| *reading > 0)
+        })
+        .await;
+        // From now on Redis is read as before; what is to be written it hears, and does when nobody listens any more.
+        shop.redis_command(&["CLIENT", "PAUSE", "60000", "WRITE"]).await;
+        sqlx::raw_sql("UNLOCK TABLES").execute(&mut *busy).await.unwrap();
+        shop.wechat.holds(1).await;
+        shop.redis_command(&["CLIENT", "UNPAUSE"]).await;
+        let lease = format!("{}:lease", kept_key(&shop));
+        eventually(LONG, "the lease is taken", async || shop.redis_has(&lease).await.then_some(())).await;
+        shop.wechat.behave().await;
+        lease
+    };
+    let (reply, lease) = tokio::join!(shopper.api.send(bind()), bound);
+    reply.data();
+    assert!(!shop.redis_has(&lease).await, "it is given back");
+    assert!(shop.redis_has(&kept_key(&shop)).await, "and the token is there for all");
 }
 
 #[tokio::test]

@@ -261,7 +261,10 @@ impl Source {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "Redis is away; fetching an access token for this process");
-                    return self.fetch(&holder, fetches).await;
+                    let fetched = self.fetch(&holder, fetches).await;
+                    // Redis may have given the lease and only not said so: the others would wait for its end.
+                    self.finish(&holder, fetched.as_ref().ok()).await;
+                    return fetched;
                 }
             }
         }
