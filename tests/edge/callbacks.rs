@@ -53,7 +53,8 @@ async fn a_forged_callback_is_refused_in_wechats_form_through_the_edge() {
         assert_eq!(answer["notify_body"]["code"], "FAIL", "{fault}: {answer}");
         assert_eq!(shopper.see(&order).await["status"], json!(0), "{fault}");
     }
-    assert_eq!(shop.shop.wechat.pay(number).await["notify_status"], 200);
+    let paid = shop.shop.wechat.pay(number).await;
+    shop.shop.wechat.is_heard(number, &paid).await;
     assert_eq!(shopper.see(&order).await["status"], json!(1));
 }
 

@@ -76,7 +76,7 @@ impl Shopper {
         let order = self.order(product, quantity).await;
         self.prepay(&order).await;
         let paid = wechat.pay(number(&order)).await;
-        assert_eq!(paid["notify_status"], 200, "{paid}");
+        wechat.is_heard(number(&order), &paid).await;
         order
     }
 

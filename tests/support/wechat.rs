@@ -79,6 +79,19 @@ impl Wechat {
         self.control("/sim/faults", faults).await;
     }
 
+    /// That the shop takes the notification of a payment, `first` being its answer to the first attempt. On a busy machine it may
+    /// answer that one with a 503, or later than WeChat waits; then another attempt does.
+    pub async fn is_heard(&self, out_trade_no: &str, first: &Value) {
+        let status = &first["notify_status"];
+        if status != 200 {
+            assert!(status == 503 || status.is_null(), "{first}");
+            eventually(LONG, "the shop takes the notification", async || {
+                (self.notify(out_trade_no, &[]).await["notify_status"] == 200).then_some(())
+            })
+            .await;
+        }
+    }
+
     /// Ends all faults.
     pub async fn behave(&self) {
         let reply = self.caller.delete("/sim/faults").await;
