@@ -180,18 +180,17 @@ async fn a_prepay_that_is_refused_while_its_order_is_cancelled_says_so() {
     let shop = Shop::start().await;
     let (shopper, order) = ordered(&shop, "小王").await;
     let faults = json!({"api": [
-        {"fault": "slow", "ms": 1500, "path": "/v3/pay/transactions/jsapi", "times": 1},
+        {"fault": "hold", "path": "/v3/pay/transactions/jsapi", "times": 1},
         {"fault": "refuse", "status": 400, "code": "PARAM_ERROR", "path": "/v3/pay/transactions/jsapi", "times": 1},
     ]});
     shop.wechat.misbehave(faults).await;
     let nothing = json!({});
     let (path, cancel) = (pay_path(&order), format!("/api/orders/{}/cancel", order["order_id"]));
     let cancelled = async {
-        eventually(LONG, "the prepay is on its way", async || {
-            (shop.count("SELECT COUNT(*) FROM payments").await == 1).then_some(())
-        })
-        .await;
-        shopper.api.post(&cancel, &nothing).await.data()
+        shop.wechat.holds(1).await;
+        let cancelled = shopper.api.post(&cancel, &nothing).await.data();
+        shop.wechat.behave().await;
+        cancelled
     };
     let (refused, _) = tokio::join!(shopper.api.post(&path, &nothing), cancelled);
     refused.fails_with(Problem::OrderStateConflict);
@@ -223,27 +222,27 @@ async fn a_cancel_and_a_payment_have_one_winner_wherever_they_meet() {
         let order = shopper.order(product, 1).await;
         shopper.prepay(&order).await;
         let at_wechat = format!("{OF_ORDERS}{}", number(&order));
-        let slow = |path: &str| json!({"api": [{"fault": "slow", "ms": 150, "path": path, "times": 1}]});
         match meeting {
-            Meeting::BeforeTheQuestion => shop.wechat.misbehave(slow(&at_wechat)).await,
-            Meeting::BetweenQuestionAndClose => {
-                shop.wechat.misbehave(slow(&format!("{at_wechat}/close"))).await;
-            }
+            Meeting::BeforeTheQuestion => shop.wechat.hold(&[&at_wechat]).await,
+            Meeting::BetweenQuestionAndClose => shop.wechat.hold(&[&format!("{at_wechat}/close")]).await,
             Meeting::AtOnce | Meeting::AfterTheClose => {}
         }
-        let calls_before = match meeting {
-            Meeting::AtOnce | Meeting::BeforeTheQuestion => 0,
-            Meeting::BetweenQuestionAndClose => 1,
-            Meeting::AfterTheClose => 2,
-        };
         let path = format!("/api/orders/{}/cancel", order["order_id"]);
         let nothing = json!({});
         let pay = async {
-            eventually(LONG, "the cancel has come so far", async || {
-                (shop.wechat.calls(&at_wechat).await.len() >= calls_before).then_some(())
-            })
-            .await;
-            shop.wechat.try_pay(number(&order)).await
+            match meeting {
+                Meeting::AtOnce => {}
+                Meeting::BeforeTheQuestion | Meeting::BetweenQuestionAndClose => shop.wechat.holds(1).await,
+                Meeting::AfterTheClose => {
+                    eventually(LONG, "the order is closed at WeChat", async || {
+                        (shop.wechat.calls(&at_wechat).await.len() >= 2).then_some(())
+                    })
+                    .await;
+                }
+            }
+            let is_paid = shop.wechat.try_pay(number(&order)).await;
+            shop.wechat.behave().await;
+            is_paid
         };
         let (cancel, is_paid) = tokio::join!(shopper.api.post(&path, &nothing), pay);
         let ended = status(&shopper, &order).await;
@@ -453,6 +452,6 @@ fn names_the_clock(shop: &mut Shop, word: &str) {
         .unwrap_or_default();
     let (seconds, rest) = told.split_once(" seconds ").unwrap_or_default();
     let seconds: u64 = seconds.parse().unwrap_or_default();
-    assert!((595..=605).contains(&seconds), "{told}");
+    assert!((585..=615).contains(&seconds), "{told}");
     assert!(rest.starts_with(&format!("{word} WeChat's")), "{told}");
 }
