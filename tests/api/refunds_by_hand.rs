@@ -13,7 +13,12 @@ async fn stuck_while_wechat_has_it() -> (Shop, Value, String) {
     shop.wechat.misbehave(json!({"refund": [{"fault": "hold", "times": 1}]})).await;
     shop.refund_all(&order).await;
     shop.refunds_become(&order, &[1]).await;
-    shop.script("UPDATE refunds SET status = 4, wechat_refund_id = NULL, due_at = NULL").await;
+    // Under the lock of the order's books, as whoever writes of its refunds does.
+    shop.script(
+        "START TRANSACTION; SELECT id FROM payments FOR UPDATE; \
+         UPDATE refunds SET status = 4, wechat_refund_id = NULL, due_at = NULL; COMMIT",
+    )
+    .await;
     let refund = format!("{}-all", order["order_no"].as_str().unwrap());
     (shop, order, refund)
 }
