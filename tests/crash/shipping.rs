@@ -17,11 +17,12 @@ fn hasty() -> ShopPlan {
         .setting("FARMGATE_OUTBOX__RESEND_AFTER_MS", 1000)
         .setting("FARMGATE_OUTBOX__AWAY_RETRY_MS", 200)
         .setting("FARMGATE_SHIPPING__UNKNOWN_RETRY_MS", 200)
+        .setting("FARMGATE_WECHAT__TIMEOUT_MS", 20_000)
 }
 
 /// The same; a call whose worker died is made again after moments.
 fn impatient() -> ShopPlan {
-    hasty().setting("FARMGATE_OUTBOX__CALL_LEASE_MS", 6000).setting("FARMGATE_WECHAT__TIMEOUT_MS", 2000)
+    hasty().setting("FARMGATE_OUTBOX__CALL_LEASE_MS", 12_000).setting("FARMGATE_WECHAT__TIMEOUT_MS", 4000)
 }
 
 /// How often WeChat was told of a shipment.
