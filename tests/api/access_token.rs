@@ -216,16 +216,17 @@ async fn a_lost_token_is_asked_for_once_more_and_wechats_absence_is_not_asked_ab
 
 #[tokio::test]
 async fn an_origin_that_dies_while_it_fetches_holds_the_others_up_for_a_moment_only() {
-    let shop = plan().setting("FARMGATE_WECHAT__TIMEOUT_MS", 1500).start().await;
+    let shop = plan().setting("FARMGATE_WECHAT__TIMEOUT_MS", 2500).start().await;
     let shopper = shop.shopper("小王").await;
     let (mut doomed, url) = shop.one_more_origin(None).await;
-    shop.wechat.misbehave(json!({"api": [{"fault": "hold", "path": FETCH, "times": 1}]})).await;
+    shop.wechat.hold(&[FETCH]).await;
     let through = shopper.through(&shop.call_origin(&url));
     let lost = tokio::spawn(async move { through.api.try_send(bind()).await });
     let lease = format!("{}:lease", kept_key(&shop));
     shop.wechat.holds(1).await;
     assert!(shop.redis_has(&lease).await, "it has the lease");
     doomed.kill();
+    shop.wechat.behave().await;
     assert!(lost.await.unwrap().is_err(), "its caller hears nothing");
     // The lease ends by itself, well within the time that a request may take.
     shopper.api.send(bind()).await.data();
