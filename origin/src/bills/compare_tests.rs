@@ -160,10 +160,13 @@ fn a_day_of_many_trades_is_compared_in_moments() {
         refunds: numbers.iter().map(|number| refunded(number, NOON)).collect(),
         ..Case::default()
     };
-    let begun = std::time::Instant::now();
-    assert_eq!(case.kinds(), [(DifferenceKind::MissingThere, format!("T{}", TRADES / 2))]);
-    // Each line held against each row would be 800 million comparisons.
-    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    let times = [(); 3].map(|()| {
+        let begun = std::time::Instant::now();
+        assert_eq!(case.kinds(), [(DifferenceKind::MissingThere, format!("T{}", TRADES / 2))]);
+        begun.elapsed()
+    });
+    // Each line held against each row would be 800 million comparisons, every time.
+    assert!(times.iter().min() < Some(&std::time::Duration::from_secs(5)), "{times:?}");
 }
 
 #[test]

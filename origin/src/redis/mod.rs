@@ -119,6 +119,8 @@ mod tests {
         assert_eq!(call(failure(ErrorKind::ConnectionRefused)).await, 1);
         assert_eq!(call(Ok(())).await, 2, "a refusal is quick, so the next may try");
         assert_eq!(call(failure(ErrorKind::TimedOut)).await, 3);
+        assert!(redis.silent_until().is_some());
+        *redis.silent_until() = Some(Instant::now() + Duration::from_secs(3600));
         assert_eq!(call(Ok(())).await, 3);
         *redis.silent_until() = Some(Instant::now());
         assert_eq!(call(Ok(())).await, 4);
