@@ -1,13 +1,19 @@
 //! `farmgate-origin reconcile --bill DAY`: WeChat's bill against the books, each way in which they can differ, and each way
 //! in which a bill cannot be believed.
 
+use std::sync::LazyLock;
+
 use farmgate_tests::{ForeignWechat, LONG, Shop, ShopPlan, Value, eventually, json};
+use time::Date;
 use time::macros::offset;
+
+/// One for all, also where midnight passes in the middle of a test.
+static TODAY: LazyLock<Date> =
+    LazyLock::new(|| time::OffsetDateTime::now_utc().to_offset(offset!(+8)).date());
 
 /// The day so many days ago in Shanghai. Two days ago's bill can be had at any hour.
 pub fn day(back: i64) -> String {
-    let today = time::OffsetDateTime::now_utc().to_offset(offset!(+8)).date();
-    (today - time::Duration::days(back)).to_string()
+    (*TODAY - time::Duration::days(back)).to_string()
 }
 
 /// The number of an order that was paid at this moment of the day so many days ago.
