@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use crate::catalog::offers::Offer;
 use crate::clock::SHANGHAI;
+use crate::stock::model::Shift;
 
 /// The state of an order, with the number that the database and the wire use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,18 @@ impl Status {
 
     pub fn may_become(self, next: Status) -> bool {
         self.followers().contains(&next)
+    }
+
+    /// What an order that becomes `next` does to its goods' stock: the only place that says so. Of a refund, this is the state
+    /// before it.
+    pub const fn shift(self, next: Status) -> Option<Shift> {
+        match (self, next) {
+            (Status::AwaitingPayment, Status::Paid) => Some(Shift::Sell),
+            (Status::AwaitingPayment, Status::Cancelled) => Some(Shift::Release),
+            // What was shipped does not come back by itself.
+            (Status::Paid, Status::Refunded) => Some(Shift::TakeBack),
+            _ => None,
+        }
     }
 
     /// The state behind a database value; `None` when it is none.
@@ -153,7 +166,6 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::stock::model::Shift;
 
     fn offer(price: i64, quantity: u32) -> Offer {
         Offer {
@@ -245,17 +257,6 @@ mod tests {
         }
     }
 
-    /// What the use cases of [`super::super::service`] and [`super::super::refunding`] do to the stock: `mark_paid`
-    /// sells, `cancel_unpaid` releases, `finish` takes back what was not shipped, and nothing else moves anything.
-    fn shift(from: Status, to: Status, is_shipped: bool) -> Option<Shift> {
-        match (from, to) {
-            (Status::AwaitingPayment, Status::Paid) => Some(Shift::Sell),
-            (Status::AwaitingPayment, Status::Cancelled) => Some(Shift::Release),
-            (Status::Refunding, Status::Refunded) if !is_shipped => Some(Shift::TakeBack),
-            _ => None,
-        }
-    }
-
     /// A row of `stock` with its CHECKs.
     #[derive(Clone, Copy, Debug)]
     struct Row {
@@ -290,7 +291,7 @@ mod tests {
             // State, quantity, and whether it left the farm.
             let mut orders: Vec<(Status, u32, bool)> = Vec::new();
             for quantity in quantities {
-                // The guard of `stock::store::hold`.
+                // The guard of `stock::store::shift`.
                 if row.available >= i64::from(quantity) {
                     row.apply(Shift::Hold, quantity)?;
                     orders.push((Status::AwaitingPayment, quantity, false));
@@ -308,7 +309,12 @@ mod tests {
                 if *is_shipped && next == Status::Paid {
                     continue;
                 }
-                if let Some(shift) = shift(*status, next, *is_shipped) {
+                let before = match *status {
+                    Status::Refunding if *is_shipped => Status::Shipped,
+                    Status::Refunding => Status::Paid,
+                    other => other,
+                };
+                if let Some(shift) = before.shift(next) {
                     row.apply(shift, *quantity)?;
                 }
                 *is_shipped |= matches!(next, Status::Shipped | Status::Completed);

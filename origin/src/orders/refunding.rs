@@ -7,11 +7,11 @@ use farmgate_shared::ids::OrderId;
 use sqlx::MySqlConnection;
 
 use super::model::Status;
-use super::service::{OrderError, leave, lines};
+use super::service::{OrderError, leave, move_stock};
 use super::store;
+use crate::outbox;
 use crate::outbox::model::{EventKind, NewEvent};
 use crate::stock::Line;
-use crate::{outbox, stock};
 
 /// In the transaction that promises the last of an order's money back: the order becomes refunding. Says what it was;
 /// `None` where it is no live order, such as a cancelled one that was paid too late.
@@ -42,12 +42,7 @@ pub async fn finish(
         return Ok(None);
     }
     outbox::service::record(connection, &[NewEvent { kind: EventKind::OrderRefunded, order }]).await?;
-    if was != Status::Paid {
-        return Ok(Some(Vec::new()));
-    }
-    let lines = lines(connection, order).await?;
-    stock::service::take_back(connection, order, &lines).await?;
-    Ok(Some(lines))
+    Ok(Some(move_stock(connection, order, was, Status::Refunded).await?))
 }
 
 /// In the transaction that records that WeChat did not pay: the order is again what it was. False where it was not

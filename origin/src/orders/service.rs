@@ -241,10 +241,26 @@ pub async fn mark_paid(
         return Ok(false);
     }
     store::set_payment(connection, order, paid_at).await?;
-    let lines = lines(connection, order).await?;
     outbox::service::record(connection, &[NewEvent { kind: EventKind::OrderPaid, order }]).await?;
-    stock::service::sell(connection, order, &lines).await?;
+    move_stock(connection, order, Status::AwaitingPayment, Status::Paid).await?;
     Ok(true)
+}
+
+/// In the transaction of a change of state: moves the stock of the order's goods as [`Status::shift`] says. Says which goods
+/// moved.
+///
+/// # Errors
+/// When the books are wrong or MySQL is away.
+pub(super) async fn move_stock(
+    connection: &mut MySqlConnection,
+    order: OrderId,
+    before: Status,
+    after: Status,
+) -> Result<Vec<Line>, OrderError> {
+    let Some(shift) = before.shift(after) else { return Ok(Vec::new()) };
+    let lines = lines(connection, order).await?;
+    stock::service::shift(connection, order, &lines, shift).await?;
+    Ok(lines)
 }
 
 /// Why an unpaid order stays open.
@@ -323,8 +339,7 @@ async fn cancel_unpaid(app: &App, order: OrderId) -> Result<bool, OrderError> {
                 let cancelled = NewEvent { kind: EventKind::OrderCancelled, order };
                 outbox::service::record(connection, &[cancelled]).await?;
                 coupons::service::give_back(connection, order).await?;
-                let lines = lines(connection, order).await?;
-                stock::service::release(connection, order, &lines).await?;
+                let lines = move_stock(connection, order, Status::AwaitingPayment, Status::Cancelled).await?;
                 Ok(Some(lines))
             })
         })
@@ -359,10 +374,7 @@ pub(super) async fn leave(
     Ok(from.may_become(to) && store::change_status(connection, order, from, to).await?)
 }
 
-pub(super) async fn lines(
-    connection: &mut MySqlConnection,
-    order: OrderId,
-) -> Result<Vec<Line>, sqlx::Error> {
+async fn lines(connection: &mut MySqlConnection, order: OrderId) -> Result<Vec<Line>, sqlx::Error> {
     let rows = store::lines(connection, order).await?;
     Ok(rows.into_iter().map(|(sku, quantity)| Line { sku_id: SkuId(sku), quantity }).collect())
 }

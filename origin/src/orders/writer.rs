@@ -23,7 +23,7 @@ use crate::db::{Db, TransactionError, is_deadlock, is_duplicate, is_shutdown};
 use crate::idempotency::{Keyed, ReplyWithId, Start};
 use crate::outbox::model::EventKind;
 use crate::stock::Line;
-use crate::stock::service::Holding;
+use crate::stock::service::Guards;
 use crate::{coupons, outbox, stock};
 
 /// Orders that are written beside each other when they could not be written together: one that waits for a row which somebody
@@ -233,7 +233,7 @@ struct Batch<'a> {
     /// That ids are given by the rule, with the step between two of them; one order alone needs neither.
     numbered: Vec<Said>,
     step: Option<Said>,
-    holding: Holding,
+    stock: Guards,
 }
 
 impl Batch<'_> {
@@ -266,8 +266,8 @@ impl Batch<'_> {
         let step = (orders.len() > 1).then(|| script.ask_step());
         let lines: Vec<(RowId, &[Line])> =
             orders.iter().map(|(draft, id)| (*id, draft.lines.as_slice())).collect();
-        let holding = stock::service::hold(script, &lines)?;
-        Ok(Batch { orders, spending, unburied, numbered, step, holding })
+        let stock = stock::service::hold(script, &lines)?;
+        Ok(Batch { orders, spending, unburied, numbered, step, stock })
     }
 
     /// The orders that a script made which ran to its end.
@@ -301,7 +301,7 @@ impl Batch<'_> {
         if broken == self.unburied {
             return Ok(OrderError::Buried);
         }
-        if let Some(refusal) = self.holding.refusal(broken) {
+        if let Some(refusal) = self.stock.refusal(broken) {
             return Ok(refusal.into());
         }
         match self.spending.refusal(broken, connection).await? {

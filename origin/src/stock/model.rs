@@ -1,5 +1,5 @@
-//! The three ways in which an order moves stock between the columns, stated once: the movements are written from here,
-//! and the guarded updates of the store do the same to the row.
+//! The ways in which an order moves stock between the columns, stated once: the movements and the guarded updates of the rows
+//! are written from here, and `orders/model.rs` says which change of an order's state is which.
 
 /// What an order does to the stock of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

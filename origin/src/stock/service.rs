@@ -56,7 +56,7 @@ pub enum StockError {
 ///
 /// # Errors
 /// [`StockError::TooMuch`].
-pub fn hold(script: &mut Script, orders: &[(RowId, &[Line])]) -> Result<Holding, StockError> {
+pub fn hold(script: &mut Script, orders: &[(RowId, &[Line])]) -> Result<Guards, StockError> {
     let mut movements = Vec::with_capacity(orders.len());
     let mut sums: BTreeMap<SkuId, u32> = BTreeMap::new();
     for (order, lines) in orders {
@@ -71,82 +71,52 @@ pub fn hold(script: &mut Script, orders: &[(RowId, &[Line])]) -> Result<Holding,
     if orders.len() > 1 {
         store::hold_all(script, &lines);
         script.require_changed(lines.len());
-        return Ok(Holding::default());
+        return Ok(Guards { shift: Shift::Hold, each: Vec::new() });
     }
     // One order's SKUs one by one, so that the one that it fails for has a name.
-    let mut hold = |line: &Line| {
-        store::hold_all(script, std::slice::from_ref(line));
-        (script.require_changed(1), line.sku_id)
-    };
-    Ok(Holding { each_held: lines.iter().map(&mut hold).collect() })
+    Ok(Guards::add(script, &lines, Shift::Hold))
 }
 
-/// What a script is to hold for one order.
-#[derive(Debug, Default)]
-pub struct Holding {
-    each_held: Vec<(Said, SkuId)>,
+/// The guarded updates in a script, one a SKU.
+#[derive(Debug)]
+pub struct Guards {
+    shift: Shift,
+    each: Vec<(Said, SkuId)>,
 }
 
-impl Holding {
-    /// Why the script of one order ended at a condition, if it is one of these.
+impl Guards {
+    fn add(script: &mut Script, lines: &[Line], shift: Shift) -> Guards {
+        let mut guard = |line: &Line| (store::shift(script, *line, shift), line.sku_id);
+        Guards { shift, each: lines.iter().map(&mut guard).collect() }
+    }
+
+    /// Why the script ended at a condition, if it is one of these.
     pub fn refusal(&self, broken: Said) -> Option<StockError> {
-        let (_, sku) = self.each_held.iter().find(|(held, _)| *held == broken)?;
-        Some(StockError::NotEnough(*sku))
+        let (_, sku) = self.each.iter().find(|(guard, _)| *guard == broken)?;
+        Some(match self.shift {
+            Shift::Hold => StockError::NotEnough(*sku),
+            Shift::Sell | Shift::Release => StockError::NotHeld(*sku),
+            Shift::TakeBack => StockError::NotSold(*sku),
+        })
     }
 }
 
-/// Turns a paid order's holds into sales.
+/// Moves the stock of an order's lines, which are in SKU order, in one trip.
 ///
 /// # Errors
-/// [`StockError::NotHeld`] when the books are wrong.
-pub async fn sell(
+/// [`StockError::NotHeld`] or [`StockError::NotSold`] when the books are wrong, or MySQL being away.
+pub async fn shift(
     connection: &mut MySqlConnection,
     order: OrderId,
     lines: &[Line],
+    shift: Shift,
 ) -> Result<(), StockError> {
-    record(connection, order, lines, Shift::Sell).await?;
-    for line in lines {
-        if !store::sell(connection, *line).await? {
-            return Err(StockError::NotHeld(line.sku_id));
-        }
-    }
-    Ok(())
-}
-
-/// Gives a cancelled order's holds back.
-///
-/// # Errors
-/// [`StockError::NotHeld`] when the books are wrong.
-pub async fn release(
-    connection: &mut MySqlConnection,
-    order: OrderId,
-    lines: &[Line],
-) -> Result<(), StockError> {
-    record(connection, order, lines, Shift::Release).await?;
-    for line in lines {
-        if !store::release(connection, *line).await? {
-            return Err(StockError::NotHeld(line.sku_id));
-        }
-    }
-    Ok(())
-}
-
-/// What a refunded order bought and never got is available again.
-///
-/// # Errors
-/// [`StockError::NotSold`] when the books are wrong.
-pub async fn take_back(
-    connection: &mut MySqlConnection,
-    order: OrderId,
-    lines: &[Line],
-) -> Result<(), StockError> {
-    record(connection, order, lines, Shift::TakeBack).await?;
-    for line in lines {
-        if !store::take_back(connection, *line).await? {
-            return Err(StockError::NotSold(line.sku_id));
-        }
-    }
-    Ok(())
+    let movements: Vec<Movement> = lines.iter().map(|line| movement(order, *line, shift)).collect();
+    let mut script = Script::default();
+    store::record(&mut script, &movements);
+    let guards = Guards::add(&mut script, lines, shift);
+    let ran = script.run(connection).await?;
+    ran.broken().and_then(|broken| guards.refusal(broken)).map_or(Ok(()), Err)
 }
 
 /// Records the first stock of a SKU; one that has stock already is left alone.
@@ -162,19 +132,6 @@ pub async fn create(connection: &mut MySqlConnection, line: Line) -> Result<bool
     store::record(&mut script, &[Movement { line, order: None, reason: "stocked", change }]);
     script.run(connection).await?;
     Ok(true)
-}
-
-async fn record(
-    connection: &mut MySqlConnection,
-    order: OrderId,
-    lines: &[Line],
-    shift: Shift,
-) -> Result<(), sqlx::Error> {
-    let movements: Vec<Movement> = lines.iter().map(|line| movement(order, *line, shift)).collect();
-    let mut script = Script::default();
-    store::record(&mut script, &movements);
-    script.run(connection).await?;
-    Ok(())
 }
 
 fn movement(order: impl Into<RowId>, line: Line, shift: Shift) -> Movement {

@@ -7,9 +7,9 @@ use sqlx::{MySqlConnection, MySqlPool, QueryBuilder};
 use time::OffsetDateTime;
 
 use super::Line;
-use super::model::Change;
+use super::model::{Change, Shift};
 use crate::db::push_list;
-use crate::db::script::{RowId, Script};
+use crate::db::script::{RowId, Said, Script};
 use crate::db::sql::Sql;
 
 pub async fn available(pool: &MySqlPool, skus: &[SkuId]) -> Result<Vec<(i64, i64)>, sqlx::Error> {
@@ -94,40 +94,22 @@ pub fn hold_all(script: &mut Script, lines: &[Line]) {
     });
 }
 
-/// What was held is sold.
-pub async fn sell(connection: &mut MySqlConnection, line: Line) -> Result<bool, sqlx::Error> {
-    let guarded = "UPDATE stock SET held = held - ?, sold = sold + ? WHERE sku_id = ? AND held >= ?";
-    shift(connection, guarded, line).await
-}
-
-/// What was held is available again.
-pub async fn release(connection: &mut MySqlConnection, line: Line) -> Result<bool, sqlx::Error> {
-    let guarded =
-        "UPDATE stock SET held = held - ?, available = available + ? WHERE sku_id = ? AND held >= ?";
-    shift(connection, guarded, line).await
-}
-
-/// What was sold is available again.
-pub async fn take_back(connection: &mut MySqlConnection, line: Line) -> Result<bool, sqlx::Error> {
-    let guarded =
-        "UPDATE stock SET sold = sold - ?, available = available + ? WHERE sku_id = ? AND sold >= ?";
-    shift(connection, guarded, line).await
-}
-
-/// I1: moves a quantity from one column to another, if the first has as much. False leaves the row as it was.
-async fn shift(
-    connection: &mut MySqlConnection,
-    guarded: &'static str,
-    line: Line,
-) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query(guarded)
-        .bind(line.quantity)
-        .bind(line.quantity)
-        .bind(line.sku_id.0)
-        .bind(line.quantity)
-        .execute(connection)
-        .await?;
-    Ok(done.rows_affected() == 1)
+/// I1: moves a line's quantity between the columns of its row where the one that it leaves has as much: a condition.
+pub fn shift(script: &mut Script, line: Line, shift: Shift) -> Said {
+    let Change { available, held, sold } = shift.of(line.quantity);
+    let moved = [("available", available), ("held", held), ("sold", sold)];
+    script.statement(|sql| {
+        sql.sql("UPDATE stock SET ");
+        for (place, (column, change)) in moved.into_iter().filter(|(_, change)| *change != 0).enumerate() {
+            sql.sql(if place == 0 { "" } else { ", " }).sql(column).sql(" = ").sql(column);
+            sql.sql(if change < 0 { " - " } else { " + " }).int(line.quantity);
+        }
+        sql.sql(" WHERE sku_id = ").int(line.sku_id.0);
+        for (column, _) in moved.into_iter().filter(|(_, change)| *change < 0) {
+            sql.sql(" AND ").sql(column).sql(" >= ").int(line.quantity);
+        }
+    });
+    script.require_changed(1)
 }
 
 /// New stock of a SKU that has none recorded yet; false when it has.
