@@ -8,6 +8,7 @@ mod calls;
 mod effects;
 mod gate;
 mod kill;
+mod misdeeds;
 mod outbox;
 mod oversell;
 mod points;
