@@ -231,3 +231,26 @@ async fn without_redis_the_books_are_audited_and_the_gate_is_called_unknown() {
     assert!(report.contains(&format!("      1 breach:\n      SKU {sku}\n")), "{report}");
     assert!(report.ends_with("error: of 18 promises: 2 broken, 1 not looked at\n"), "{report}");
 }
+
+#[tokio::test]
+async fn a_redis_that_hangs_leaves_the_gate_unknown() {
+    let shop = ShopPlan::new().worker().redis_cable().start().await;
+    shop.redis_cable().deafen();
+    let (is_clean, report) = shop.reconcile(&["--repair"]).await;
+    shop.redis_cable().pull();
+    shop.redis_cable().plug();
+    assert!(!is_clean && gate_of(&report).1[0].starts_with("cannot be looked at: "), "{report}");
+    assert_eq!(report.matches("  holds  ").count(), 17, "{report}");
+}
+
+#[tokio::test]
+async fn a_rule_that_cannot_be_asked_hides_no_other() {
+    let shop = plenty().start().await;
+    shop.script("RENAME TABLE order_tombstones TO somewhere_else").await;
+    let (is_clean, report) = shop.reconcile(&[]).await;
+    shop.script("RENAME TABLE somewhere_else TO order_tombstones").await;
+    assert!(!is_clean && report.matches("  holds  ").count() == 17, "{report}");
+    let of_rule = report.lines().skip_while(|line| !line.contains("  UNKNOWN  no order came alive"));
+    let why = of_rule.map(str::trim).nth(1).unwrap();
+    assert!(why.starts_with("cannot be looked at: ") && why.contains("order_tombstones"), "{report}");
+}

@@ -37,11 +37,8 @@ impl Sweeper {
         self.looked = Some(Instant::now());
         if !drift.is_empty() {
             let mended = stock::drift::mend(app, &drift).await?;
-            tracing::warn!(
-                differed = drift.levels.len(),
-                mended = mended.len(),
-                "levels of the stock gate differed"
-            );
+            let (differed, mended, is_lost) = (drift.levels.len(), mended.len(), drift.is_lost);
+            tracing::warn!(differed, mended, is_lost, "levels of the stock gate differed");
         }
         Ok(())
     }
