@@ -1,7 +1,6 @@
 //! A MySQL that says nothing, or that keeps something to itself: others go on.
 
 use farmgate_tests::{Call, Caller, LONG, Mysql, Problem, Reply, Shop, ShopPlan, Shopper, eventually, json};
-use sqlx::{MySql, Transaction};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::rush::converges;
@@ -29,22 +28,9 @@ fn send(api: &Caller, call: Call) -> JoinHandle<Reply> {
     tokio::spawn(async move { api.send(call).await })
 }
 
-/// Keeps the SKU's stock to itself, until it is dropped.
-async fn lock_stock(shop: &Shop, sku: i64) -> Transaction<'static, MySql> {
-    let mut books = shop.db.begin().await.unwrap();
-    sqlx::query("SELECT sku_id FROM stock WHERE sku_id = ? FOR UPDATE")
-        .bind(sku)
-        .fetch_one(&mut *books)
-        .await
-        .unwrap();
-    books
-}
-
 async fn an_order_waits_for_its_stock(shop: &Shop) {
-    let waiting = "SELECT COUNT(*) FROM information_schema.processlist \
-                   WHERE db = DATABASE() AND info LIKE 'UPDATE stock %'";
     eventually(LONG, "an order waits for its stock", async || {
-        shop.count_connections(waiting).await.filter(|count| *count > 0)
+        shop.waiting_for_stock().await.filter(|count| *count > 0)
     })
     .await;
 }
@@ -63,6 +49,23 @@ async fn second_product(shop: &Shop) -> i64 {
 }
 
 #[tokio::test]
+async fn reads_that_are_never_answered_stop_no_others() {
+    let plan = ShopPlan::new().stock(STOCK).mysql_cable();
+    let shop = plan.setting("FARMGATE_MYSQL__ANSWER_TIMEOUT_MS", 6000).start().await;
+    let (product, ..) = shop.first_product().await;
+    let shoppers = shoppers(&shop, 2).await;
+    let ((first, its), (second, address)) = (&shoppers[0], &shoppers[1]);
+    shop.mysql_cable().deafen();
+    assert_eq!(first.api.send(order(product, *its, "unread")).await.status, 503);
+    shop.mysql_cable().plug();
+    eventually(LONG, "an order is made", async || {
+        (second.api.send(order(product, *address, "mine")).await.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(shop.count("SELECT COUNT(*) FROM orders").await, 1, "the one that failed was not begun");
+}
+
+#[tokio::test]
 async fn an_answer_that_never_comes_holds_nobody_else_up() {
     let mut shop = ShopPlan::new()
         .stock(STOCK)
@@ -75,7 +78,7 @@ async fn an_answer_that_never_comes_holds_nobody_else_up() {
     let shoppers = shoppers(&shop, 4).await;
     // Nobody sweeps.
     shop.worker().kill();
-    let books = lock_stock(&shop, sku).await;
+    let books = shop.lock_stock(sku).await;
     let ((first, address), others) = shoppers.split_first().unwrap();
     let lost = send(&first.api, order(product, *address, "lost"));
     an_order_waits_for_its_stock(&shop).await;
@@ -103,7 +106,7 @@ async fn a_stock_row_that_somebody_keeps_locked_holds_up_its_own_orders_alone() 
     let (locked, sku, _) = shop.first_product().await;
     let free = second_product(&shop).await;
     let shoppers = shoppers(&shop, 10).await;
-    let books = lock_stock(&shop, sku).await;
+    let books = shop.lock_stock(sku).await;
     let mut replies = JoinSet::new();
     for (index, (shopper, address)) in shoppers.iter().enumerate() {
         let product = if index == 4 { locked } else { free };
@@ -132,7 +135,7 @@ async fn an_order_that_waited_until_its_shopper_was_told_is_not_begun() {
     let shop = plan.setting("FARMGATE_HTTP__REQUEST_TIMEOUT_MS", 1000).start().await;
     let (product, sku, _) = shop.first_product().await;
     let (shopper, address) = shoppers(&shop, 1).await.remove(0);
-    let books = lock_stock(&shop, sku).await;
+    let books = shop.lock_stock(sku).await;
     let first = send(&shopper.api, order(product, address, "first"));
     an_order_waits_for_its_stock(&shop).await;
     // Behind the first one, since they are one shopper's.
@@ -156,7 +159,7 @@ async fn the_mirror_of_the_stock_waits_for_no_order_and_no_order_for_it() {
     let shop = ShopPlan::new().stock(STOCK).worker().start().await;
     let (_, kept, _) = shop.first_product().await;
     let product = second_product(&shop).await;
-    let books = lock_stock(&shop, kept).await;
+    let books = shop.lock_stock(kept).await;
     let (shopper, address) = shoppers(&shop, 1).await.remove(0);
     shopper.api.send(order(product, address, "mine")).await.data();
     eventually(LONG, "products.stock follows", async || {

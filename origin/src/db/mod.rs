@@ -18,7 +18,7 @@ use futures_core::future::BoxFuture;
 use secrecy::ExposeSecret;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::pool::PoolConnection;
-use sqlx::{ConnectOptions, Executor, MySql, MySqlConnection, MySqlPool};
+use sqlx::{ConnectOptions, Connection, Executor, MySql, MySqlConnection, MySqlPool};
 use tokio::time::timeout;
 
 use self::kept::Kept;
@@ -37,6 +37,7 @@ const MAX_WAITS: u32 = 2;
 /// whoever waits for it holds a connection, and perhaps locks.
 const LONGEST: Duration = Duration::from_secs(30);
 const LONGEST_OF_ALL: Duration = Duration::from_secs(600);
+const SOON: Duration = Duration::from_secs(5);
 
 /// Statements that a connection keeps prepared: lists and multi-row inserts come in some lengths each.
 const PREPARED_STATEMENTS: usize = 256;
@@ -81,14 +82,15 @@ impl Db {
         let for_statements = config.max_connections.saturating_sub(for_transactions).max(1);
         let transactions = pool_options(config, for_transactions, FOR_TRANSACTIONS)
             .after_release(|connection, _| {
-                Box::pin(async move {
-                    connection.execute("ROLLBACK").await?;
-                    Ok(true)
-                })
+                Box::pin(async move { in_time(connection.execute("ROLLBACK")).await.map(|_| true) })
             })
             .connect_lazy_with(options.clone());
-        let statements =
-            pool_options(config, for_statements, FOR_STATEMENTS).connect_lazy_with(options.clone());
+        // The pool's own ping would wait for ever where a request was given up that was never answered.
+        let statements = pool_options(config, for_statements, FOR_STATEMENTS)
+            .after_release(|connection, _| {
+                Box::pin(async move { in_time(connection.ping()).await.map(|()| true) })
+            })
+            .connect_lazy_with(options.clone());
         let reach = Reach::new(options);
         Ok(Db {
             for_lookups: Kept::new(statements.clone(), reach.clone(), for_statements.div_ceil(2)),
@@ -316,14 +318,18 @@ async fn roll_back(connections: &Kept, mut connection: PoolConnection<MySql>, af
         connection.close_on_drop();
         return;
     }
-    match timeout(LONGEST, connection.execute("ROLLBACK")).await {
-        Ok(Ok(_)) => connections.keep(connection),
-        Ok(Err(rollback)) => {
+    match in_time(connection.execute("ROLLBACK")).await {
+        Ok(_) => connections.keep(connection),
+        Err(rollback) => {
             tracing::debug!(%rollback, "rollback on a broken connection");
             connection.close_on_drop();
         }
-        Err(_) => connection.close_on_drop(),
     }
+}
+
+/// What waits for nobody else is answered soon, or never.
+async fn in_time<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    timeout(SOON, answer).await.unwrap_or_else(|_| Err(unanswered()))
 }
 
 fn unanswered() -> sqlx::Error {
