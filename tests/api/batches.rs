@@ -111,12 +111,13 @@ async fn an_order_that_cannot_be_written_takes_no_other_with_it() {
     calls[3].1 = Call::post("/api/orders", &body).idempotent("one");
     // One order waits for its stock, so that all others come together.
     let lock = shop.lock_stock(sku).await;
-    let first = tokio::spawn(at_once(calls[..1].to_vec().into_iter()));
+    let (alone, together) = (vec![calls[0].clone()], calls[1..].to_vec());
+    let first = tokio::spawn(at_once(alone.into_iter()));
     eventually(LONG, "an order waits for its stock", async || {
         (shop.waiting_for_stock().await == Some(1)).then_some(())
     })
     .await;
-    let others = tokio::spawn(at_once(calls[1..].to_vec().into_iter()));
+    let others = tokio::spawn(at_once(together.into_iter()));
     eventually(LONG, "a batch of several orders is rolled back", async || {
         (largest_rolled_back(&shop.origin().log()) > Some(1)).then_some(())
     })
