@@ -1,5 +1,7 @@
 //! The catalogue at the edge: asked once, shown while the origin is slow or away, and never an error from a cache.
 
+use std::time::Instant;
+
 use farmgate_tests::{Call, EdgeShop, LONG, Line, Problem, Reply, eventually, json};
 use reqwest::Method;
 
@@ -11,11 +13,16 @@ fn source(reply: &Reply) -> &str {
 #[tokio::test]
 async fn the_second_read_does_not_reach_the_origin() {
     let shop = EdgeShop::start().await;
+    let begun = Instant::now();
     let first = shop.phone.get("/api/categories").await;
     let second = shop.phone.get("/api/categories").await;
-    assert_eq!((source(&first), source(&second)), ("miss", "hit"));
+    let seconds = begun.elapsed().as_secs();
+    assert_eq!(source(&first), "miss");
+    // A page is shown for four seconds, and renewed in their second half.
+    assert!(source(&second) == "hit" || seconds >= 4, "{} after {seconds} s", source(&second));
     assert_eq!(first.data(), second.data());
-    assert_eq!(shop.line.seen("/api/categories").len(), 1);
+    let asked = shop.line.seen("/api/categories").len();
+    assert!(asked <= 1 + usize::try_from(seconds / 2).unwrap(), "{asked} questions in {seconds} s");
     assert_ne!(
         first.header("x-request-id"),
         second.header("x-request-id"),
@@ -38,7 +45,7 @@ async fn every_spelling_of_a_list_is_one_question() {
         shop.phone.get(&format!("/api/products?page={page}")).await.refuses_fields(&["page"]);
     }
     shop.phone.get("/api/products?size=101").await.refuses_fields(&["size"]);
-    assert_eq!(shop.line.seen("/").len(), 0, "a cache-buster cannot reach the origin");
+    assert_eq!(shop.line.seen("/api/products").len(), 0, "a cache-buster cannot reach the origin");
 }
 
 #[tokio::test]

@@ -1,11 +1,9 @@
 //! Reviews at the edge: written through it as a shopper, read from it as anybody, within its table of lives.
 
-use std::time::Duration;
-
-use farmgate_tests::{EdgeShop, Problem, eventually, json};
+use farmgate_tests::{EdgeShop, LONG, Problem, eventually, json};
 
 #[tokio::test]
-async fn a_review_written_through_the_edge_is_read_there_within_five_seconds() {
+async fn a_review_written_through_the_edge_is_read_there() {
     let shop = EdgeShop::start().await;
     let shopper = shop.shopper("小王").await;
     let (product, sku, _) = shop.shop.first_product().await;
@@ -20,7 +18,7 @@ async fn a_review_written_through_the_edge_is_read_there_within_five_seconds() {
     shop.phone.post(&path, &body).await.fails_with(Problem::Unauthenticated);
     let written = shopper.api.post(&path, &body).await.data();
     assert_eq!(shopper.api.get(&path).await.data(), written);
-    eventually(Duration::from_secs(5), "the page at the edge has it", async || {
+    eventually(LONG, "the page at the edge has it", async || {
         (shop.phone.get(&page).await.data()["total"] == 1).then_some(())
     })
     .await;

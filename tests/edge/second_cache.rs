@@ -1,7 +1,16 @@
 //! The second cache, where the host has a Cache API: pages named by the catalogue's version, shared by all edges of one
 //! place. A stand-in keeps what the real runtime gives it.
 
+use std::time::{Duration, Instant};
+
 use farmgate_tests::{CacheApi, EdgePlan, EdgeShop, LONG, Line, Problem, Reply, ShopPlan, eventually, json};
+
+/// For so long an edge goes by the version that it learnt last.
+const VERSION_IS_BELIEVED: Duration = Duration::from_secs(2);
+/// For so long at least a list is shown without a question.
+const IS_FRESH: Duration = Duration::from_millis(1500);
+/// What takes longer than these on a slow machine says nothing, and is done again.
+const TRIES: usize = 10;
 
 fn source(reply: &Reply) -> &str {
     reply.header("x-edge-cache")
@@ -66,18 +75,25 @@ async fn a_new_edge_takes_its_neighbours_page_and_asks_only_for_its_stock() {
     })
     .await;
 
-    let other = shop.another_edge(&plan).await;
-    // From this one it learns the version that the shop is at.
-    other.phone.get("/api/products?size=3").await.data();
-    assert_eq!(
-        other.phone.get(&page).await.data()["stock"],
-        json!(before - 2),
-        "the stock in the cache is not believed"
-    );
-    other.phone.get("/api/categories").await.data();
-    assert_eq!(other.line.seen(&page).len(), 0);
-    assert_eq!(other.line.seen("/api/stock").len(), 1);
-    assert_eq!(other.line.seen("/api/categories").len(), 0);
+    for _ in 0..TRIES {
+        let other = shop.another_edge(&plan).await;
+        let begun = Instant::now();
+        // From this one it learns the version that the shop is at.
+        other.phone.get("/api/products?size=3").await.data();
+        assert_eq!(
+            other.phone.get(&page).await.data()["stock"],
+            json!(before - 2),
+            "the stock in the cache is not believed"
+        );
+        other.phone.get("/api/categories").await.data();
+        if begun.elapsed() < VERSION_IS_BELIEVED {
+            assert_eq!(other.line.seen(&page).len(), 0);
+            assert_eq!(other.line.seen("/api/stock").len(), 1);
+            assert_eq!(other.line.seen("/api/categories").len(), 0);
+            return;
+        }
+    }
+    panic!("the machine was too slow {TRIES} times");
 }
 
 #[tokio::test]
@@ -112,11 +128,21 @@ async fn a_new_edge_has_something_to_show_while_the_origin_is_away() {
 async fn a_host_whose_cache_refuses_costs_nothing() {
     let plan = EdgePlan { second_cache: Some("127.0.0.1:9".to_owned()), ..EdgePlan::default() };
     let shop = EdgeShop::built(ShopPlan::new(), &plan).await;
-    for path in ["/api/products", "/api/categories"] {
-        let replies = [shop.phone.get(path).await, shop.phone.get(path).await];
-        assert_eq!(
-            replies.each_ref().map(|reply| (reply.status, source(reply))),
-            [(200, "miss"), (200, "hit")]
-        );
+    let begun = Instant::now();
+    let categories = [shop.phone.get("/api/categories").await, shop.phone.get("/api/categories").await];
+    let is_over = begun.elapsed() >= Duration::from_secs(4);
+    assert!(categories.iter().all(|reply| reply.status == 200));
+    assert_eq!(source(&categories[0]), "miss");
+    assert!(source(&categories[1]) == "hit" || is_over, "{}", source(&categories[1]));
+    for size in 1..=TRIES {
+        let path = format!("/api/products?size={size}");
+        let begun = Instant::now();
+        let replies = [shop.phone.get(&path).await, shop.phone.get(&path).await];
+        if begun.elapsed() < IS_FRESH {
+            let told = replies.each_ref().map(|reply| (reply.status, source(reply)));
+            assert_eq!(told, [(200, "miss"), (200, "hit")]);
+            return;
+        }
     }
+    panic!("the machine was too slow {TRIES} times");
 }

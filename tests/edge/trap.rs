@@ -1,6 +1,8 @@
 //! The Wasm instance traps: who was being answered gets an answer all the same, and the next request finds a fresh
 //! instance that fills itself again.
 
+use std::time::{Duration, Instant};
+
 use farmgate_tests::{EdgePlan, EdgeShop, LONG, Line, Problem, Reply, ShopPlan, eventually};
 
 async fn fragile() -> EdgeShop {
@@ -18,10 +20,14 @@ fn instance(reply: &Reply) -> String {
 
 /// That the edge serves, with an empty memory that it fills again.
 async fn serves_anew(shop: &EdgeShop, before: &Reply) {
+    let begun = Instant::now();
     let first = shop.phone.get("/api/categories").await;
     let second = shop.phone.get("/api/categories").await;
+    // A page is shown for four seconds.
+    let is_over = begun.elapsed() >= Duration::from_secs(4);
     assert_eq!((first.data(), second.data()), (before.data(), before.data()));
-    assert_eq!((source(&first), source(&second)), ("miss", "hit"), "the catalogue fills again");
+    assert_eq!(source(&first), "miss");
+    assert!(source(&second) == "hit" || is_over, "the catalogue fills again: {}", source(&second));
     assert_ne!(instance(&first), instance(before), "a fresh instance");
     assert_eq!(instance(&first), instance(&second));
 }
@@ -65,8 +71,9 @@ async fn requests_in_flight_when_the_instance_traps_are_answered() {
             [unread, beside, own]
         };
         let misfortune = async {
-            eventually(LONG, "two questions wait at the origin", async || {
-                (shop.line.seen("/api/").len() >= 2).then_some(())
+            // The second of the first two asks when it has waited for a second.
+            eventually(LONG, "three questions wait at the origin", async || {
+                (shop.line.seen("/api/").len() >= 3).then_some(())
             })
             .await;
             shop.phone.get(trap).await.fails_with(Problem::Internal);
