@@ -107,12 +107,21 @@ impl Shop {
     /// The simulated shopper pays, with the parameters that the shop handed the phone.
     pub async fn pay(&self, out_trade_no: &str, request_payment: &Value) -> Result<Value> {
         let body = serde_json::json!({"out_trade_no": out_trade_no, "request_payment": request_payment});
-        let url = format!("{}/sim/pay", self.wechat_sim);
-        let reply = self.http.post(url).json(&body).send().await.context("wechat-sim got no reply out")?;
+        self.control("pay", body).await
+    }
+
+    /// The shop is told of the payment once more; its answer.
+    pub async fn notify(&self, out_trade_no: &str) -> Result<Value> {
+        self.control("notify", serde_json::json!({"out_trade_no": out_trade_no})).await
+    }
+
+    async fn control(&self, name: &str, body: Value) -> Result<Value> {
+        let url = format!("{}/sim/{name}", self.wechat_sim);
+        let reply = self.http.post(&url).json(&body).send().await.context("wechat-sim got no reply out")?;
         let status = reply.status().as_u16();
         let text = reply.text().await?;
         if status != 200 {
-            bail!("the simulated payment was refused with {status}: {text}");
+            bail!("{url} was refused with {status}: {text}");
         }
         serde_json::from_str(&text).context("wechat-sim's reply")
     }
