@@ -1,10 +1,10 @@
 //! The outbox under kills, a Redis that forgets or is away, and consumers that fail: every event has its effect, and
 //! has it once.
 
-use std::time::Duration;
-
 use farmgate_tests::{LONG, Shop, ShopPlan, Shopper, eventually, json, number};
 use sqlx::{MySql, Transaction};
+
+use crate::rush::converges;
 
 /// Failures come and go quickly: four attempts within a second, and what was lost is sent again after a second.
 pub fn impatient() -> ShopPlan {
@@ -95,10 +95,8 @@ async fn every_change_of_state_is_in_the_timeline_and_a_sale_is_counted() {
 
     let completed = shopper.buy(&shop.wechat, product, 2).await;
     // With the settings that shops have, the pay button's effect is seen at once.
-    eventually(Duration::from_secs(5), "the sale is counted", async || {
-        (shop.sales(product).await == (2, 1)).then_some(())
-    })
-    .await;
+    eventually(LONG, "the sale is counted", async || (shop.sales(product).await == (2, 1)).then_some(()))
+        .await;
     shop.ship(&completed, &["--express", "ZTO", "--tracking", "78001"]).await;
     shopper.api.post(&format!("/api/orders/{}/confirm", completed["order_id"]), &json!({})).await.data();
 
@@ -253,7 +251,7 @@ async fn without_redis_events_wait_in_mysql() {
     shop.redis_cable().plug();
     all_is_delivered(&shop).await;
     assert_eq!(shop.sales(product).await, (6, 3));
-    is_clean(&shop).await;
+    converges(&shop).await;
 }
 
 #[tokio::test]
