@@ -19,12 +19,7 @@ async fn order_at_once(setting: &str) {
         let call = Call::post("/api/orders", &seed_body(product, json!(1), address)).idempotent("one-order");
         buyers.push((shopper, call));
     }
-    let mut books = shop.db.begin().await.unwrap();
-    sqlx::query("SELECT sku_id FROM stock WHERE sku_id = ? FOR UPDATE")
-        .bind(sku)
-        .fetch_one(&mut *books)
-        .await
-        .unwrap();
+    let books = shop.lock_stock(sku).await;
     let mut waiting = JoinSet::new();
     for (buyer, (shopper, call)) in buyers.iter().enumerate() {
         let (api, call) = (shopper.api.clone(), call.clone());
