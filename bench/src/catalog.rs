@@ -12,8 +12,9 @@ use crate::names;
 use crate::plan::Plan;
 use crate::procs::Processes;
 use crate::ratios::{Contests, Ratio, Sense};
-use crate::reads::{Reads, Requests, Signer, plain, rounds};
+use crate::reads::{Reads, Requests, plain, rounds, signed};
 use crate::reads_report::{Report, cpu, faster};
+use crate::sign::Signer;
 use crate::target::PICTURE;
 use crate::{peer, produce, shop};
 
@@ -120,9 +121,7 @@ pub(crate) struct Asker {
 
 impl Asker {
     pub(crate) async fn get(&mut self, path: &str) -> Result<Vec<u8>> {
-        let mut request = Vec::new();
-        self.signer.write(&mut request, path);
-        let reply = self.connection.send(&request).await?;
+        let reply = self.connection.send(&signed(&self.signer, path)).await?;
         ensure!(reply.status == 200, "GET {path}: status {}", reply.status);
         Ok(reply.body.to_vec())
     }

@@ -26,6 +26,7 @@ pub mod reconcile;
 pub mod report;
 pub mod search;
 pub mod shop;
+pub mod sign;
 pub mod stats;
 pub mod storm;
 pub mod stub;

@@ -3,67 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use farmgate_shared::edge_auth::{
-    EdgeKey, HEADER_CLIENT_IP, HEADER_KID, HEADER_NONCE, HEADER_REQUEST_ID, HEADER_SIG, HEADER_TS, Signed,
-};
 use tokio::task::JoinSet;
 
 use crate::contest::{Slice, in_turns};
 use crate::http::Connection;
 use crate::procs::{Processes, cpu_between};
+use crate::sign::Signer;
 use crate::stats::{milliseconds, percentile};
-use crate::target::unix_seconds;
-
-/// Where all signed calls seem to come from (a documentation address).
-const CLIENT_IP: &str = "203.0.113.7";
-
-/// Signs reads as the edge does for its cache: as nobody.
-#[derive(Debug)]
-pub struct Signer(EdgeKey);
-
-impl Signer {
-    /// `keys` is the folder that `farmgate-origin keygen` wrote.
-    ///
-    /// # Errors
-    /// When it holds no edge key.
-    pub fn read(keys: &Path) -> Result<Signer> {
-        let path = keys.join("edge.env");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        let key = text.lines().find_map(|line| line.strip_prefix("EDGE_KEY="));
-        let key = key.with_context(|| format!("{} has no EDGE_KEY", path.display()))?;
-        let keys = EdgeKey::parse_list(key).context("EDGE_KEY")?;
-        Ok(Signer(keys.into_iter().next().context("EDGE_KEY is empty")?))
-    }
-
-    /// The bytes of `GET <path>`, signed anew.
-    pub fn write(&self, out: &mut Vec<u8>, path: &str) {
-        let (nonce, timestamp) = (crate::unique(), unix_seconds().to_string());
-        let signature = Signed {
-            method: "GET",
-            path_and_query: path,
-            timestamp: &timestamp,
-            nonce: &nonce,
-            body: b"",
-            subject: "",
-            client_ip: CLIENT_IP,
-            request_id: &nonce,
-        }
-        .sign(&self.0.secret);
-        let kid = &self.0.kid;
-        let head = format!(
-            "GET {path} HTTP/1.1\r\nhost: bench\r\naccept: application/json\r\n{HEADER_KID}: {kid}\r\n\
-             {HEADER_TS}: {timestamp}\r\n{HEADER_NONCE}: {nonce}\r\n{HEADER_SIG}: {signature}\r\n\
-             {HEADER_CLIENT_IP}: {CLIENT_IP}\r\n{HEADER_REQUEST_ID}: {nonce}\r\n\r\n"
-        );
-        out.extend_from_slice(head.as_bytes());
-    }
-}
 
 /// What is asked.
 #[derive(Debug)]
@@ -83,7 +34,7 @@ impl Requests {
             }
             Requests::Signed(signer, paths) => {
                 let path = paths.get(number % paths.len().max(1)).map_or("/", String::as_str);
-                signer.write(out, path);
+                out.extend_from_slice(&signed(signer, path));
             }
         }
     }
@@ -94,6 +45,13 @@ impl Requests {
 pub fn plain(path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     format!("GET {path} HTTP/1.1\r\nhost: bench\r\n{lines}\r\n").into_bytes()
+}
+
+/// The same, signed as the edge does it for its cache: as nobody.
+#[must_use]
+pub fn signed(signer: &Signer, path: &str) -> Vec<u8> {
+    let lines = signer.headers("GET", path, b"", None);
+    format!("GET {path} HTTP/1.1\r\nhost: bench\r\naccept: application/json\r\n{lines}\r\n").into_bytes()
 }
 
 /// One contestant with one kind of read.

@@ -15,9 +15,9 @@ use crate::names;
 use crate::plan::Plan;
 use crate::procs::{Processes, Usage};
 use crate::ratios::{Ratio, Sense};
-use crate::reads::Signer;
 use crate::reads_report::memory_rows;
 use crate::report::{number, ratio_rows, table};
+use crate::sign::Signer;
 use crate::stats::{median, percentile};
 use crate::{peer, produce, shop};
 

@@ -3,26 +3,20 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use farmgate_shared::edge_auth::{
-    EdgeKey, HEADER_CLIENT_IP, HEADER_KID, HEADER_NONCE, HEADER_REQUEST_ID, HEADER_SIG, HEADER_SUBJECT,
-    HEADER_TS, Signed,
-};
 use farmgate_shared::ids::UserId;
 use farmgate_shared::token::Claims;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
 use crate::http::{Connection, text_field};
+use crate::sign::{Signer, setting, unix_seconds};
 
 /// Longer than any run.
 const TOKEN_SECONDS: u64 = 24 * 3600;
-/// Where all calls seem to come from (a documentation address).
-const CLIENT_IP: &str = "203.0.113.7";
 /// 2,316 bytes that are compiled into the origin: the static page that its answers are held against.
 pub const PICTURE: &str = "/static/demo/1fad9.webp";
 
@@ -63,8 +57,8 @@ impl Shopper {
 pub struct Target {
     pub address: SocketAddr,
     pub shoppers: Vec<Shopper>,
-    /// The key to sign with; the peers know no edge.
-    edge: Option<EdgeKey>,
+    /// The peers know no edge.
+    edge: Option<Signer>,
 }
 
 impl Target {
@@ -73,18 +67,12 @@ impl Target {
     /// # Errors
     /// When `keys`, the folder that `farmgate-origin keygen` wrote, cannot be read.
     pub fn origin(address: SocketAddr, keys: &Path, users: &[i64]) -> Result<Target> {
-        let read = |name: &str| {
-            let path = keys.join(name);
-            std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
-        };
-        let setting = |text: &str, name: &str| {
-            let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            found.map(str::to_owned).with_context(|| format!("{} has no {name}", keys.display()))
-        };
-        let pem: String = read("jwt.pem")?.lines().filter(|line| !line.starts_with("-----")).collect();
+        let pem = keys.join("jwt.pem");
+        let pem = std::fs::read_to_string(&pem).with_context(|| format!("reading {}", pem.display()))?;
+        let pem: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
         let key = EncodingKey::from_ed_der(&BASE64.decode(pem).context("jwt.pem")?);
         let header = Header {
-            kid: Some(setting(&read("origin.env")?, "FARMGATE_JWT__KID")?),
+            kid: Some(setting(&keys.join("origin.env"), "FARMGATE_JWT__KID")?),
             ..Header::new(Algorithm::EdDSA)
         };
         let now = unix_seconds();
@@ -93,8 +81,8 @@ impl Target {
             let token = jsonwebtoken::encode(&header, &claims, &key).context("signing a token")?;
             Ok(Shopper { id: *id, address: 0, token })
         };
-        let edge = EdgeKey::parse(&setting(&read("edge.env")?, "EDGE_KEY")?).context("EDGE_KEY")?;
-        Ok(Target { address, shoppers: users.iter().map(shopper).collect::<Result<_>>()?, edge: Some(edge) })
+        let edge = Some(Signer::read(keys)?);
+        Ok(Target { address, shoppers: users.iter().map(shopper).collect::<Result<_>>()?, edge })
     }
 
     /// A peer, whose users and addresses have the same ids.
@@ -190,24 +178,7 @@ impl Target {
             shopper.token,
         );
         if let Some(edge) = &self.edge {
-            let nonce = crate::unique();
-            let (timestamp, subject) = (unix_seconds().to_string(), shopper.id.to_string());
-            let signature = Signed {
-                method,
-                path_and_query: path,
-                timestamp: &timestamp,
-                nonce: &nonce,
-                body,
-                subject: &subject,
-                client_ip: CLIENT_IP,
-                request_id: &nonce,
-            }
-            .sign(&edge.secret);
-            head.push_str(&format!(
-                "{HEADER_KID}: {}\r\n{HEADER_TS}: {timestamp}\r\n{HEADER_NONCE}: {nonce}\r\n{HEADER_SIG}: {signature}\r\n\
-                 {HEADER_SUBJECT}: {subject}\r\n{HEADER_CLIENT_IP}: {CLIENT_IP}\r\n{HEADER_REQUEST_ID}: {nonce}\r\n",
-                edge.kid,
-            ));
+            head.push_str(&edge.headers(method, path, body, Some(shopper.id)));
             if let Some(number) = key {
                 head.push_str(&format!("idempotency-key: bench-{}-{number}\r\n", std::process::id()));
             }
@@ -242,10 +213,6 @@ impl Outcome {
             (_, slug) => Outcome::Failed(format!("{status} {}", slug.unwrap_or("without a slug"))),
         }
     }
-}
-
-pub(crate) fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]
