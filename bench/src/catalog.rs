@@ -69,7 +69,7 @@ pub async fn run(plan: &Plan, options: &Options) -> Result<Report> {
     let mut asker = Asker { connection: Connection::open(plan.origin.address).await?, signer: signer()? };
     let length = asker.get(PICTURE).await?.len();
     let (list, detail) = make_as_long(plan, &mut asker, length).await?;
-    let peer = plan.peers.get("seed").context("the plan has no peer seed")?;
+    let peer = plan.peer("seed")?;
     let (address, all) = (plan.origin.address, options.connections);
     let origin = |name, paths: Vec<String>, length| {
         Ok::<_, anyhow::Error>(Reads::new(name, address, Requests::Signed(signer()?, paths), length, all))

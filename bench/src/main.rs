@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use farmgate_bench::edge::{self, EdgePlan};
+use farmgate_bench::peer::{self, Server};
 use farmgate_bench::plan::Plan;
-use farmgate_bench::{catalog, commit, order, peer, search, shop, storm, stub};
+use farmgate_bench::{catalog, commit, order, search, shop, storm, stub};
 use serde::Serialize;
 
 #[derive(Debug, Parser)]
@@ -29,6 +30,13 @@ enum Command {
     PrepareCatalog,
     /// The same for `search`
     PrepareSearch,
+    /// Becomes a peer of the plan, `seed` or `repaired`; `NODE_PATH` is where its packages are
+    Peer {
+        mode: String,
+        /// Its `server.js`
+        #[arg(long)]
+        server: PathBuf,
+    },
     /// Serves a stub of the origin to the edges that are measured
     Stub {
         #[arg(long)]
@@ -110,6 +118,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             search::prepare(&plan()?).await?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Peer { mode, server } => match Server::of(&plan()?, &mode)?.become_it(&server)? {},
         Command::Stub { listen } => {
             stub::serve(listen).await?;
             Ok(ExitCode::SUCCESS)

@@ -1,9 +1,17 @@
-//! The peers' own schema: the seed's three tables as the seed writes them, with the two that its order path cannot do
-//! without, and what was stocked at the start, for the audit.
+//! The peers: their own schema, which is the seed's three tables as the seed writes them, with the two that its order path
+//! cannot do without, and what was stocked at the start, for the audit; and how their server is started, for the benchmark
+//! and the tests alike.
+
+use std::convert::Infallible;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use redis::AsyncCommands;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection, QueryBuilder};
+
+use crate::plan::Plan;
 
 /// The seed's statements, and beside them: an order names an address; a repaired order says what was bought.
 const TABLES: [&str; 6] = [
@@ -155,7 +163,7 @@ pub struct Server<'a> {
     pub port: u16,
     pub processes: u32,
     /// With its database.
-    pub mysql_url: &'a str,
+    pub mysql_url: String,
     /// Shared out among its processes.
     pub mysql_connections: u32,
     pub redis_url: &'a str,
@@ -163,7 +171,33 @@ pub struct Server<'a> {
     pub secret: &'a str,
 }
 
-impl Server<'_> {
+impl<'a> Server<'a> {
+    /// The one of this mode that takes part in a benchmark.
+    ///
+    /// # Errors
+    /// When none does.
+    pub fn of(plan: &'a Plan, mode: &'a str) -> Result<Server<'a>> {
+        let peer = plan.peer(mode)?;
+        Ok(Server {
+            mode,
+            port: peer.address.port(),
+            processes: peer.processes,
+            mysql_url: format!("{}/{}", plan.mysql_url.trim_end_matches('/'), peer.database),
+            mysql_connections: plan.mysql_connections,
+            redis_url: &plan.redis_url,
+            prefix: &peer.prefix,
+            secret: &peer.secret,
+        })
+    }
+
+    /// Becomes this server: the process that calls is its first from then on. `script` is `server.js`.
+    ///
+    /// # Errors
+    /// When there is no `node`. It does not return otherwise.
+    pub fn become_it(&self, script: &Path) -> Result<Infallible> {
+        Err(Command::new("node").arg(script).envs(self.settings()).exec()).context("cannot run node")
+    }
+
     /// The environment of `server.js`, beside the `NODE_PATH` of its packages.
     #[must_use]
     pub fn settings(&self) -> Vec<(String, String)> {
@@ -173,7 +207,7 @@ impl Server<'_> {
             ("MODE", self.mode.to_owned()),
             ("PORT", self.port.to_string()),
             ("PROCESSES", self.processes.to_string()),
-            ("MYSQL_URL", self.mysql_url.to_owned()),
+            ("MYSQL_URL", self.mysql_url.clone()),
             ("MYSQL_CONNECTIONS", each.to_string()),
             ("REDIS_URL", self.redis_url.to_owned()),
             ("REDIS_PREFIX", self.prefix.to_owned()),
@@ -186,25 +220,45 @@ impl Server<'_> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
+    fn plan(mysql_connections: u32) -> Plan {
+        let peer = |port: u16| {
+            json!({"address": format!("127.0.0.1:{port}"), "database": "peer", "prefix": "p:", "secret": "s",
+                   "processes": 3})
+        };
+        let plan = json!({
+            "mysql_url": "mysql://root@127.0.0.1:3306", "redis_url": "redis://127.0.0.1",
+            "mysql_connections": mysql_connections, "processes": {},
+            "origin": {"address": "127.0.0.1:1", "database": "farmgate", "program": "o", "keys": "k", "settings": {}},
+            "peers": {"seed": peer(7001), "repaired": peer(7002)},
+        });
+        serde_json::from_value(plan).unwrap()
+    }
+
+    fn setting(server: &Server<'_>, name: &str) -> String {
+        server.settings().into_iter().find(|(known, _)| known == name).unwrap().1
+    }
+
     #[test]
-    fn the_processes_together_have_as_many_connections_as_the_origin() {
-        let server = Server {
-            mode: "seed",
-            port: 0,
-            processes: 3,
-            mysql_url: "mysql://root@127.0.0.1/x",
-            mysql_connections: 18,
-            redis_url: "redis://127.0.0.1",
-            prefix: "p:",
-            secret: "s",
+    fn the_processes_of_a_peer_have_together_as_many_connections_as_the_origin() {
+        let each = |plan: &Plan| {
+            let server = Server::of(plan, "seed").unwrap();
+            setting(&server, "MYSQL_CONNECTIONS").parse::<u32>().unwrap()
         };
-        let each = |server: &Server<'_>| {
-            let found = server.settings().into_iter().find(|(name, _)| name == "MYSQL_CONNECTIONS");
-            found.unwrap().1.parse::<u32>().unwrap()
-        };
-        assert_eq!(each(&server) * server.processes, 18);
-        assert_eq!(each(&Server { mysql_connections: 1, ..server }), 1);
+        assert_eq!(each(&plan(18)) * 3, 18);
+        assert_eq!(each(&plan(1)), 1, "none can do with less");
+    }
+
+    #[test]
+    fn a_peer_is_the_one_of_its_mode_in_the_plan() {
+        let plan = plan(18);
+        let repaired = Server::of(&plan, "repaired").unwrap();
+        assert_eq!(setting(&repaired, "MODE"), "repaired");
+        assert_eq!(setting(&repaired, "PORT"), "7002");
+        assert_eq!(setting(&repaired, "MYSQL_URL"), "mysql://root@127.0.0.1:3306/peer");
+        assert!(Server::of(&plan, "third").is_err());
     }
 }

@@ -21,8 +21,8 @@ pub struct Plan {
     pub peers: BTreeMap<String, Peer>,
     /// Process ids by name; what is a tree is named by its root.
     pub processes: BTreeMap<String, u32>,
-    /// MySQL connections that the origin may have, that all processes of a peer have together, and that the bare loop
-    /// uses.
+    /// MySQL connections that the origin may have, and that all processes of a peer have together. The bare loop has a
+    /// number of its own (`order::Options`).
     pub mysql_connections: u32,
 }
 
@@ -60,6 +60,14 @@ impl Plan {
     pub fn read(path: &Path) -> Result<Plan> {
         let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
         serde_json::from_slice(&text).with_context(|| format!("{} is no plan", path.display()))
+    }
+
+    /// The peer of this mode.
+    ///
+    /// # Errors
+    /// When none takes part.
+    pub fn peer(&self, mode: &str) -> Result<&Peer> {
+        self.peers.get(mode).with_context(|| format!("the plan has no peer {mode}"))
     }
 
     /// The URL of one database, without TLS, as the origin and its peers connect.

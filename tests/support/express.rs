@@ -49,7 +49,7 @@ impl Express {
             mode,
             port: 0,
             processes: PROCESSES,
-            mysql_url: &database.url(),
+            mysql_url: database.url(),
             mysql_connections: 18,
             redis_url: &env::redis_url(),
             prefix: &prefix,

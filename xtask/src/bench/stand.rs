@@ -15,7 +15,7 @@ use crate::stack::{self, Programs, ServerPorts};
 use anyhow::{Result, anyhow, bail};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -123,7 +123,7 @@ impl<'a> Stand<'a> {
     pub fn start(&self, fleet: &mut Fleet, peer: &Peer, prepare: &str) -> Result<()> {
         let plan = self.write_plan(fleet)?;
         let mut command = self.context.command(&self.bench);
-        command.arg("--plan").arg(plan).arg(prepare);
+        command.arg("--plan").arg(&plan).arg(prepare);
         self.tool(command, "shops to measure")?;
         // It has nothing to do where nobody orders.
         if prepare == "prepare" {
@@ -140,8 +140,8 @@ impl<'a> Stand<'a> {
             let ready = format!("http://127.0.0.1:{port}/readyz");
             stack::serve(self.context, fleet, command, name, &ready, READY_LIMIT)?;
         }
-        for (mode, plan) in &self.peers {
-            self.start_peer(fleet, peer, mode, plan)?;
+        for mode in self.peers.keys() {
+            self.start_peer(fleet, peer, mode, &plan)?;
         }
         Ok(())
     }
@@ -160,20 +160,17 @@ impl<'a> Stand<'a> {
         Ok(())
     }
 
-    fn start_peer(&self, fleet: &mut Fleet, peer: &Peer, mode: &str, plan: &PeerPlan) -> Result<()> {
+    /// By the `bench` program, which knows a peer's environment from the plan and becomes the peer.
+    fn start_peer(&self, fleet: &mut Fleet, peer: &Peer, mode: &str, plan: &Path) -> Result<()> {
         let name = format!("express-{mode}");
         let step = self.context.progress.step(&name);
-        let mut command = self.context.command("node");
-        command.arg(&peer.server).env("NODE_PATH", &peer.modules).env("NODE_ENV", "production");
-        command.env("MODE", mode).env("PORT", plan.port.to_string());
-        command.env("PROCESSES", plan.processes.to_string());
-        command.env("MYSQL_URL", format!("{}/{}", self.mysql_url, plan.database));
-        command.env("MYSQL_CONNECTIONS", MYSQL_CONNECTIONS.div_ceil(plan.processes.max(1)).to_string());
-        command.env("REDIS_URL", &self.redis_url).env("REDIS_PREFIX", &plan.prefix);
-        command.env("JWT_SECRET", &plan.secret);
+        let mut command = self.context.command(&self.bench);
+        command.arg("--plan").arg(plan).args(["peer", mode, "--server"]).arg(&peer.server);
+        command.env("NODE_PATH", &peer.modules);
         let process = Process::serve(command, &name, &self.context.log(&name)?, &fleet.mark(), GRACE)?;
         // Without a token it says 500, which is an answer.
-        let url = format!("http://127.0.0.1:{}/healthz", plan.port);
+        let port = self.peers.get(mode).map_or(0, |peer| peer.port);
+        let url = format!("http://127.0.0.1:{port}/healthz");
         let log = self.context.log(&name)?;
         fleet.add(process)?.wait_ready(&self.context.stop, READY_LIMIT, || {
             net::http_status(&url)?;
