@@ -37,7 +37,7 @@ pub struct Options {
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
     /// Connections to each server
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 256)]
     pub connections: usize,
     /// Connections of the bare loop
     #[arg(long, default_value_t = BARE_CONNECTIONS)]

@@ -25,7 +25,7 @@ const RUN_LIMIT: Duration = Duration::from_secs(60 * 60);
 /// Divisible by the usual number of the peers' processes, so that all have the same.
 const MYSQL_CONNECTIONS: u32 = 18;
 
-/// Of the seed's design where it is read, as where it is ordered from.
+/// Of each peer, if nothing else is said.
 const PEER_PROCESSES: u32 = 3;
 
 #[derive(Debug, Subcommand)]
@@ -46,16 +46,16 @@ pub enum BenchCommand {
 #[derive(Debug, Args)]
 pub struct OrderArgs {
     /// Seconds of one contestant's turn in a round
-    #[arg(long, default_value_t = 5)]
-    seconds: u64,
+    #[arg(long)]
+    seconds: Option<u64>,
     /// Rounds; the report shows the median
-    #[arg(long, default_value_t = 5)]
-    rounds: u64,
+    #[arg(long)]
+    rounds: Option<u64>,
     /// Connections to each server
-    #[arg(long, default_value_t = 256)]
-    connections: u64,
+    #[arg(long)]
+    connections: Option<u64>,
     /// Processes of each peer
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = PEER_PROCESSES)]
     processes: u32,
     /// Passed on to the bench program: --only <part of a contest's name>, --bare-connections <n>
     #[arg(last = true)]
@@ -65,11 +65,11 @@ pub struct OrderArgs {
 #[derive(Debug, Args)]
 pub struct ReadArgs {
     /// Seconds of one contestant's turn in a round
-    #[arg(long, default_value_t = 4)]
-    seconds: u64,
+    #[arg(long)]
+    seconds: Option<u64>,
     /// Rounds; the report shows the median
-    #[arg(long, default_value_t = 5)]
-    rounds: u64,
+    #[arg(long)]
+    rounds: Option<u64>,
     /// Passed on to the bench program: --connections <n>
     #[arg(last = true)]
     rest: Vec<String>,
@@ -78,18 +78,18 @@ pub struct ReadArgs {
 #[derive(Debug, Args)]
 pub struct SearchArgs {
     /// Words of each kind
-    #[arg(long, default_value_t = 5)]
-    turns: u64,
+    #[arg(long)]
+    turns: Option<u64>,
 }
 
 #[derive(Debug, Args)]
 pub struct StormArgs {
     /// Seconds of load
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
+    #[arg(long)]
+    seconds: Option<u64>,
     /// Connections
-    #[arg(long, default_value_t = 256)]
-    connections: u64,
+    #[arg(long)]
+    connections: Option<u64>,
 }
 
 pub fn run(context: &Context, command: &BenchCommand) -> Result<ExitCode> {
@@ -184,22 +184,24 @@ struct Run<'a> {
     processes: u32,
     /// A second origin and its database.
     other: Option<(&'static str, &'static str)>,
-    options: Vec<(&'static str, u64)>,
+    options: Vec<(&'static str, Option<u64>)>,
     rest: &'a [String],
 }
 
-/// The `bench` program with its plan, its options and where its JSON goes.
+/// The `bench` program with its plan, its options and where its JSON goes. What is not given is as that program has it.
 fn bench_command(
     context: &Context,
     program: &Path,
     plan: &Path,
     name: &str,
-    options: &[(&str, u64)],
+    options: &[(&str, Option<u64>)],
 ) -> Command {
     let mut command = context.command(program);
     command.arg("--plan").arg(plan).arg(name).arg("--json").arg(json_of(context, name));
     for (option, value) in options {
-        command.arg(format!("--{option}")).arg(value.to_string());
+        if let Some(value) = value {
+            command.arg(format!("--{option}")).arg(value.to_string());
+        }
     }
     command
 }
