@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::batch::Sku;
 use crate::procs::{Processes, Usage, cpu_between};
 use crate::stats::{milliseconds, percentile};
 use crate::target::{Goods, Target};
@@ -35,7 +36,7 @@ pub enum Work {
     /// Orders that are expected to be refused as sold out.
     Refusals { target: Arc<Target>, goods: Goods, connections: usize },
     /// The bare loop of SQL in this database.
-    Bare { url: String, sku: i64, connections: u32 },
+    Bare { url: String, sku: Sku, connections: u32 },
     /// The latency of a commit in this database.
     Commit { url: String },
 }

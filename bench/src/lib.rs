@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod bare;
+pub mod batch;
 pub mod catalog;
 pub mod commit;
 pub mod contest;

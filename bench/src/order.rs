@@ -121,7 +121,7 @@ fn contests(
         Contest {
             name: ratios::BARE,
             runs: &[],
-            work: Work::Bare { url: bare, sku: shop::HOT, connections: options.bare_connections },
+            work: Work::Bare { url: bare, sku: shop::sku(shop::HOT), connections: options.bare_connections },
         },
         orders(ratios::THREE, origin, Goods::Three(shop::SPREAD.collect()), all),
         orders(ratios::SINGLE, origin, hot(), 1),

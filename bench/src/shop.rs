@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection, QueryBuilder};
 
+use crate::batch::Sku;
 use crate::oversell;
 use crate::plan::Plan;
 
@@ -20,9 +21,21 @@ pub const SPREAD: std::ops::Range<i64> = 101..229;
 /// SKUs of the oversell trials, one each.
 pub const TRIALS: std::ops::Range<i64> = 1001..1061;
 
+/// What every SKU is called and costs.
+pub const NAME: &str = "红富士苹果";
+pub const SPECIFICATIONS: &str = "5 斤装";
+pub const IMAGE: &str = "/static/demo/apple.jpg";
+pub const PRICE_FEN: i64 = 1580;
+
 const PLENTY: i64 = 1_000_000_000;
 /// More than the connections of any run, twice.
-const USERS: i64 = 1024;
+pub const USERS: i64 = 1024;
+
+/// One of these SKUs, as an order has it.
+#[must_use]
+pub fn sku(id: i64) -> Sku {
+    Sku { id, product: id }
+}
 
 /// The ids of everybody who orders.
 #[must_use]
@@ -79,14 +92,14 @@ async fn fill(url: &str) -> Result<()> {
     sqlx::query("INSERT INTO categories (id, name) VALUES (1, '水果')").execute(&mut connection).await?;
     let mut query = QueryBuilder::new("INSERT INTO products (id, name, price, category_id, stock, images) ");
     query.push_values(&stocked, |mut row, (id, quantity)| {
-        row.push_bind(*id).push_bind("红富士苹果").push("15.80").push("1").push_bind(*quantity);
-        row.push("'[\"/static/demo/apple.jpg\"]'");
+        row.push_bind(*id).push_bind(NAME).push("15.80").push("1").push_bind(*quantity);
+        row.push_bind(format!("[\"{IMAGE}\"]"));
     });
     query.build().execute(&mut connection).await?;
     let mut query =
         QueryBuilder::new("INSERT INTO product_skus (id, product_id, specifications, price_fen) ");
     query.push_values(&stocked, |mut row, (id, _)| {
-        row.push_bind(*id).push_bind(*id).push_bind("5 斤装").push("1580");
+        row.push_bind(*id).push_bind(*id).push_bind(SPECIFICATIONS).push_bind(PRICE_FEN);
     });
     query.build().execute(&mut connection).await?;
     let mut query = QueryBuilder::new("INSERT INTO stock (sku_id, total, available) ");

@@ -6,6 +6,7 @@
 mod access_token;
 mod account;
 mod addresses;
+mod bare_loop;
 mod batches;
 mod bills;
 mod bills_daily;

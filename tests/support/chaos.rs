@@ -1,7 +1,8 @@
-//! The cable to a server, which a test can pull out and put back, and which can lose what the server says.
+//! The cable to a server, which a test can pull out and put back, which can lose what the server says, and at which a test
+//! can listen to what the server is told.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -13,14 +14,37 @@ use tokio::sync::watch;
 pub struct Cable {
     url: String,
     state: watch::Sender<State>,
+    carried: Arc<Carried>,
+}
+
+/// What came through.
+#[derive(Debug, Default)]
+struct Carried {
     /// Pieces of what the server said that were lost.
-    lost: Arc<AtomicU64>,
+    lost: AtomicU64,
+    /// What the server was told since somebody listens, by connection.
+    heard: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Carried {
+    fn heard(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for one more connection.
+    fn one_more(&self) -> usize {
+        let mut heard = self.heard();
+        heard.push(Vec::new());
+        heard.len() - 1
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
     is_out: bool,
     is_deaf: bool,
+    /// Somebody listens.
+    is_overheard: bool,
     /// How often it was pulled out: connections end with the next time.
     pulls: u32,
 }
@@ -35,9 +59,9 @@ impl Cable {
         let here = listener.local_addr().expect("a bound socket has an address");
         let at = if user.is_empty() { "" } else { "@" };
         let state = watch::Sender::new(State::default());
-        let lost = Arc::default();
-        tokio::spawn(carry(listener, server.to_owned(), state.subscribe(), Arc::clone(&lost)));
-        Cable { url: format!("{scheme}://{user}{at}{here}{path}"), state, lost }
+        let carried = Arc::default();
+        tokio::spawn(carry(listener, server.to_owned(), state.subscribe(), Arc::clone(&carried)));
+        Cable { url: format!("{scheme}://{user}{at}{here}{path}"), state, carried }
     }
 
     /// Where the origin is to look for the server.
@@ -60,7 +84,18 @@ impl Cable {
 
     /// How much of what the server said was lost so far, in pieces.
     pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.carried.lost.load(Ordering::Relaxed)
+    }
+
+    /// From now on what the server is told is kept.
+    pub fn listen(&self) {
+        self.state.send_modify(|state| state.is_overheard = true);
+    }
+
+    /// What it was told since then, by connection. One that is at hand begins in the middle of nothing: nobody is asked
+    /// anything at the moment when a test begins to listen.
+    pub fn heard(&self) -> Vec<Vec<u8>> {
+        self.carried.heard().clone()
     }
 
     /// Lets connections and everything through again.
@@ -77,7 +112,7 @@ async fn carry(
     listener: TcpListener,
     server: String,
     mut cable: watch::Receiver<State>,
-    lost: Arc<AtomicU64>,
+    carried: Arc<Carried>,
 ) {
     loop {
         let near = tokio::select! {
@@ -85,7 +120,8 @@ async fn carry(
             _ = cable.wait_for(|_| false) => return,
         };
         let Ok((near, _)) = near else { return };
-        let (server, mut state, lost) = (server.clone(), cable.clone(), Arc::clone(&lost));
+        let (server, mut state, carried) = (server.clone(), cable.clone(), Arc::clone(&carried));
+        let line = carried.one_more();
         tokio::spawn(async move {
             let State { is_out, pulls, .. } = *state.borrow();
             if is_out {
@@ -93,15 +129,21 @@ async fn carry(
             }
             let Ok(far) = TcpStream::connect(&server).await else { return };
             let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
-            let replies = state.clone();
-            let is_lost = || {
+            let (told, replies) = (state.clone(), state.clone());
+            let hear = |bytes: &[u8]| {
+                if told.borrow().is_overheard {
+                    carried.heard()[line].extend_from_slice(bytes);
+                }
+                false
+            };
+            let is_lost = |_: &[u8]| {
                 let is_lost = replies.borrow().is_deaf || replies.borrow().pulls != pulls;
-                lost.fetch_add(u64::from(is_lost), Ordering::Relaxed);
+                carried.lost.fetch_add(u64::from(is_lost), Ordering::Relaxed);
                 is_lost
             };
             // Whichever ends first ends all: the streams close when they are dropped here.
             tokio::select! {
-                () = copy(from_near, to_far, || false) => {}
+                () = copy(from_near, to_far, hear) => {}
                 () = copy(from_far, to_near, is_lost) => {}
                 _ = state.wait_for(|state| state.pulls != pulls) => {}
             }
@@ -109,12 +151,12 @@ async fn carry(
     }
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, is_lost: impl Fn() -> bool) {
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, is_lost: impl Fn(&[u8]) -> bool) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match from.read(&mut buffer).await {
             Ok(0) | Err(_) => return,
-            Ok(_) if is_lost() => {}
+            Ok(read) if is_lost(&buffer[..read]) => {}
             Ok(read) => {
                 if to.write_all(&buffer[..read]).await.is_err() {
                     return;
