@@ -5,7 +5,8 @@ use serde::Serialize;
 use sqlx::{FromRow, MySqlConnection};
 
 /// Whose tables are looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Ledger {
     /// The origin's schema: `stock.total` against the items of orders that were not cancelled.
     Origin,
@@ -13,6 +14,18 @@ pub enum Ledger {
     Repaired,
     /// The seed has no table of items: its peer writes them into `orders.remark`.
     Seed,
+}
+
+impl Ledger {
+    /// Its owner, as the report has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Ledger::Origin => "origin",
+            Ledger::Repaired => "repaired",
+            Ledger::Seed => "seed",
+        }
+    }
 }
 
 /// Of one SKU.

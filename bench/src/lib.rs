@@ -32,6 +32,7 @@ pub mod stats;
 pub mod storm;
 pub mod stub;
 pub mod target;
+pub mod verdict;
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};

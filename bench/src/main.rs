@@ -73,7 +73,7 @@ enum Command {
         #[arg(long)]
         json: PathBuf,
     },
-    /// Measures the origin beside its peers
+    /// Measures the origin beside its peers; fails when somebody but the seed oversold, or a book is wrong
     Order {
         #[command(flatten)]
         options: order::Options,
@@ -149,13 +149,13 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             let report = order::run(&plan()?, &options).await?;
             keep(&json, &report)?;
             println!("{}", report.text());
-            Ok(ExitCode::SUCCESS)
+            Ok(code(&report.broken))
         }
         Command::Storm { options, json } => {
             let report = storm::run(&plan()?, options).await?;
             keep(&json, &report)?;
             println!("{}", report.text());
-            Ok(if report.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            Ok(code(&report.broken))
         }
     }
 }
@@ -179,6 +179,10 @@ async fn prepare(plan: &Plan) -> Result<()> {
         commit::prepare(&plan.mysql_url, order::COMMIT_DATABASE).await?;
     }
     Ok(())
+}
+
+fn code(broken: &[String]) -> ExitCode {
+    if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn keep(path: &Path, report: &impl Serialize) -> Result<()> {

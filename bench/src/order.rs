@@ -11,11 +11,12 @@ use sqlx::{Connection as _, MySqlConnection};
 
 use crate::audit::{self, Ledger};
 use crate::contest::{Contest, Slice, Work, in_turns, medians};
-use crate::plan::{Peer, Plan};
+use crate::load::Tally;
+use crate::plan::Plan;
 use crate::procs::Processes;
 use crate::report::{Oversold, Report, Setup};
 use crate::target::{Goods, Target};
-use crate::{oversell, ratios, reconcile, shop};
+use crate::{oversell, ratios, reconcile, shop, verdict};
 
 /// The bare loop's own copy of the origin's schema, and the commit probe's database.
 pub const BARE_DATABASE: &str = "farmgate_bare";
@@ -52,20 +53,12 @@ pub struct Options {
 /// # Errors
 /// When a server is gone or refuses what it must not.
 pub async fn run(plan: &Plan, options: &Options) -> Result<Report> {
-    let users = shop::users();
-    let mut origin = Target::origin(plan.origin.address, &plan.origin.keys, &users)?;
-    origin.make_addresses().await.context("the origin takes addresses")?;
-    let origin = Arc::new(origin);
-    let peer_target = |mode: &str| -> Result<(Peer, Arc<Target>)> {
-        let peer = plan.peers.get(mode).with_context(|| format!("the plan has no peer {mode}"))?;
-        Ok((peer.clone(), Arc::new(Target::peer(peer.address, &peer.secret, &users)?)))
-    };
-    let (seed, repaired) = (peer_target("seed")?, peer_target("repaired")?);
+    let targets = Targets::of(plan).await?;
     let mut processes = plan.processes.clone();
     processes.insert("bench".to_owned(), std::process::id());
     let processes = Processes::new(processes)?;
 
-    let contests = contests(plan, options, &origin, &seed.1, &repaired.1);
+    let contests = contests(plan, options, &targets);
     // What a rush leaves behind, the purge of old rows and the flushing of pages, goes on for seconds and is none of an order's
     // that comes alone; so those come first.
     let (alone, rush): (Vec<Contest>, Vec<Contest>) = contests.into_iter().partition(Contest::is_alone);
@@ -77,14 +70,15 @@ pub async fn run(plan: &Plan, options: &Options) -> Result<Report> {
     // Before the trials, whose few orders are no load.
     let memory = processes.read()?;
     let oversold = vec![
-        oversold("seed", &plan.database_url(&seed.0.database), Ledger::Seed, &seed.1).await?,
-        oversold("repaired", &plan.database_url(&repaired.0.database), Ledger::Repaired, &repaired.1).await?,
-        oversold("origin", &plan.database_url(&plan.origin.database), Ledger::Origin, &origin).await?,
+        oversell(plan, Ledger::Seed, &targets.seed).await?,
+        oversell(plan, Ledger::Repaired, &targets.repaired).await?,
+        oversell(plan, Ledger::Origin, &targets.origin).await?,
     ];
     let reconcile = reconcile::run(&plan.origin).await?;
     let contests = rounds.iter().map(|(name, slices)| (name.clone(), medians(slices))).collect();
     Ok(Report {
-        setup: setup(plan, options, seed.0.processes).await?,
+        setup: setup(plan, options).await?,
+        broken: verdict::of(&contests, &oversold, &reconcile),
         ratios: ratios::of(&contests),
         contests,
         rounds,
@@ -94,13 +88,34 @@ pub async fn run(plan: &Plan, options: &Options) -> Result<Report> {
     })
 }
 
-fn contests(
-    plan: &Plan,
-    options: &Options,
-    origin: &Arc<Target>,
-    seed: &Arc<Target>,
-    repaired: &Arc<Target>,
-) -> Vec<Contest> {
+/// Whom the load goes to.
+struct Targets {
+    origin: Arc<Target>,
+    seed: Arc<Target>,
+    repaired: Arc<Target>,
+}
+
+impl Targets {
+    async fn of(plan: &Plan) -> Result<Targets> {
+        let origin = async |users: &[i64]| {
+            let mut target = Target::origin(plan.origin.address, &plan.origin.keys, users)?;
+            target.make_addresses().await.context("the origin takes addresses")?;
+            Ok::<_, anyhow::Error>(Arc::new(target))
+        };
+        let peer = |mode: &str| {
+            let peer = plan.peer(mode)?;
+            Ok::<_, anyhow::Error>(Arc::new(Target::peer(peer.address, &peer.secret, &shop::users())?))
+        };
+        Ok(Targets {
+            origin: origin(&shop::users()).await?,
+            seed: peer(Ledger::Seed.name())?,
+            repaired: peer(Ledger::Repaired.name())?,
+        })
+    }
+}
+
+fn contests(plan: &Plan, options: &Options, targets: &Targets) -> Vec<Contest> {
+    let Targets { origin, seed, repaired } = targets;
     let orders = |name, target: &Arc<Target>, goods, connections| Contest {
         name,
         runs: match name {
@@ -109,6 +124,15 @@ fn contests(
             _ => ORIGIN,
         },
         work: Work::Orders { target: target.clone(), goods, connections },
+    };
+    let refusals = |name, target: &Arc<Target>| Contest {
+        name,
+        runs: ORIGIN,
+        work: Work::Refusals {
+            target: target.clone(),
+            goods: Goods::Hot(shop::SOLD_OUT),
+            connections: options.connections,
+        },
     };
     let hot = || Goods::Hot(shop::HOT);
     let all = options.connections;
@@ -130,15 +154,7 @@ fn contests(
             runs: &[],
             work: Work::Commit { url: plan.database_url(COMMIT_DATABASE) },
         },
-        Contest {
-            name: ratios::SOLD_OUT,
-            runs: ORIGIN,
-            work: Work::Refusals {
-                target: origin.clone(),
-                goods: Goods::Hot(shop::SOLD_OUT),
-                connections: all,
-            },
-        },
+        refusals(ratios::SOLD_OUT, origin),
         orders(ratios::STATIC, origin, Goods::Static, all),
         orders(ratios::HEALTH, origin, Goods::Health, all),
     ];
@@ -165,28 +181,34 @@ async fn measure(
     in_turns(contests, options.rounds, |contest| contest.name, slice).await
 }
 
-async fn oversold(contestant: &str, url: &str, ledger: Ledger, target: &Arc<Target>) -> Result<Oversold> {
+async fn oversell(plan: &Plan, contestant: Ledger, target: &Arc<Target>) -> Result<Oversold> {
+    let mut tally = Tally::default();
     for product in shop::TRIALS {
-        let tally = oversell::trial(target, product).await?;
-        if tally.failed() > 0 {
-            eprintln!("{contestant}: trial {product}: {:?}", tally.failed);
-        }
+        tally.add(oversell::trial(target, product).await?);
     }
-    let mut connection = MySqlConnection::connect(url).await?;
-    let units = audit::units(&mut connection, ledger).await?;
+    let database = match contestant {
+        Ledger::Origin => &plan.origin.database,
+        Ledger::Seed | Ledger::Repaired => &plan.peer(contestant.name())?.database,
+    };
+    let mut connection = MySqlConnection::connect(&plan.database_url(database)).await?;
+    let units = audit::units(&mut connection, contestant).await?;
+    connection.close().await?;
     let in_trials: Vec<audit::Units> =
         units.iter().filter(|units| shop::TRIALS.contains(&units.sku)).copied().collect();
-    connection.close().await?;
+    let sold: i64 = in_trials.iter().map(|units| units.ordered.min(units.stocked)).sum();
     Ok(Oversold {
-        contestant: contestant.to_owned(),
+        contestant,
         trials: shop::TRIALS.count(),
         trials_oversold: in_trials.iter().filter(|units| units.oversold() > 0).count(),
         units_in_trials: audit::oversold(&in_trials),
         units_in_all: audit::oversold(&units),
+        units_left: shop::TRIALS.map(|_| oversell::STOCK).sum::<i64>() - sold,
+        busy: tally.busy,
+        failed: tally.failed,
     })
 }
 
-async fn setup(plan: &Plan, options: &Options, peer_processes: u32) -> Result<Setup> {
+async fn setup(plan: &Plan, options: &Options) -> Result<Setup> {
     let mut connection = MySqlConnection::connect(&plan.mysql_url).await?;
     let (mysql_version, sync_binlog, flush_log_at_trx_commit) = sqlx::query_as(
         "SELECT VERSION(), CAST(@@GLOBAL.sync_binlog AS CHAR), \
@@ -201,7 +223,7 @@ async fn setup(plan: &Plan, options: &Options, peer_processes: u32) -> Result<Se
         connections: options.connections,
         bare_connections: options.bare_connections,
         mysql_connections: plan.mysql_connections,
-        peer_processes,
+        peer_processes: plan.peer(Ledger::Seed.name())?.processes,
         mysql_version,
         sync_binlog,
         flush_log_at_trx_commit,

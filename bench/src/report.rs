@@ -5,10 +5,12 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::audit::Ledger;
 use crate::contest::Slice;
 use crate::procs::Usage;
 use crate::ratios::{Contests, Ratio, Sense};
 use crate::reconcile::Reconciled;
+use crate::verdict;
 
 /// All that a run showed.
 #[derive(Debug, Clone, Serialize)]
@@ -20,6 +22,8 @@ pub struct Report {
     pub rounds: BTreeMap<String, Vec<Slice>>,
     pub oversold: Vec<Oversold>,
     pub reconcile: Reconciled,
+    /// What did not hold, a line each; empty when all did.
+    pub broken: Vec<String>,
     /// By process, at the end of the run.
     pub memory: BTreeMap<String, Usage>,
     pub ratios: Vec<Ratio>,
@@ -43,13 +47,18 @@ pub struct Setup {
 /// Units sold and never there, of one contestant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Oversold {
-    pub contestant: String,
+    pub contestant: Ledger,
     /// Trials of the oversell test, and in how many of them too much was sold.
     pub trials: usize,
     pub trials_oversold: usize,
     pub units_in_trials: i64,
     /// Over all SKUs of the whole run, the trials included.
     pub units_in_all: i64,
+    /// Units of the trials that nobody got.
+    pub units_left: i64,
+    /// Replies of the trials that said 503 busy, and those that no correct server gives, by what was said.
+    pub busy: u64,
+    pub failed: BTreeMap<String, u64>,
 }
 
 /// Left-aligned first column, right-aligned others, as wide as their widest cell.
@@ -104,13 +113,11 @@ impl Report {
         text.push_str(&table(&self.memory_rows()));
         text.push('\n');
         text.push_str(&table(&self.oversold_rows()));
-        let verdict = if self.reconcile.is_clean { "clean" } else { "BROKEN" };
-        text.push_str(&format!("\nfarmgate-origin reconcile: {verdict}\n"));
-        if !self.reconcile.is_clean {
-            text.push_str(&self.reconcile.report);
-        }
-        text.push('\n');
+        let reconciled = if self.reconcile.is_clean { "clean" } else { "BROKEN" };
+        text.push_str(&format!("\nfarmgate-origin reconcile: {reconciled}\n\n"));
         text.push_str(&table(&ratio_rows(&self.ratios)));
+        text.push('\n');
+        text.push_str(&verdict::text(&self.broken));
         text
     }
 
@@ -148,15 +155,18 @@ impl Report {
     }
 
     fn oversold_rows(&self) -> Vec<Vec<String>> {
-        let head = ["oversold", "trials", "with oversell", "units", "units in the whole run"];
+        let head =
+            ["oversold", "trials", "with oversell", "units", "units in the whole run", "left", "failed"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         for line in &self.oversold {
             rows.push(vec![
-                line.contestant.clone(),
+                line.contestant.name().to_owned(),
                 line.trials.to_string(),
                 line.trials_oversold.to_string(),
                 line.units_in_trials.to_string(),
                 line.units_in_all.to_string(),
+                line.units_left.to_string(),
+                line.failed.values().sum::<u64>().to_string(),
             ]);
         }
         rows
@@ -222,12 +232,15 @@ mod tests {
             rounds: BTreeMap::new(),
             oversold: Vec::new(),
             reconcile: Reconciled { is_clean: false, report: "I1 BROKEN\n".to_owned() },
+            broken: vec!["the audit is not clean".to_owned()],
             memory: BTreeMap::new(),
             ratios: vec![ratio],
         };
         let text = report.text();
         assert!(text.contains("≥ 2  missed"), "{text}");
-        assert!(text.contains("reconcile: BROKEN\nI1 BROKEN"), "{text}");
-        assert!(serde_json::to_string(&report).unwrap().contains("\"goal\":2.0"));
+        assert!(text.contains("reconcile: BROKEN\n"), "{text}");
+        assert!(text.ends_with("\nBROKEN: the audit is not clean\n"), "{text}");
+        let json = serde_json::to_string(&report).unwrap();
+        assert!(json.contains("\"goal\":2.0") && json.contains("\"broken\":[\"the audit"), "{json}");
     }
 }

@@ -12,9 +12,9 @@ use crate::audit::{self, Ledger};
 use crate::load::{Load, Tally};
 use crate::plan::Plan;
 use crate::reconcile::{self, Reconciled};
-use crate::shop;
 use crate::stats::{milliseconds, percentile};
 use crate::target::{Goods, Target};
+use crate::{shop, verdict};
 
 /// How long and how much.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -92,9 +92,7 @@ fn broken(tally: &Tally, in_books: i64, reconcile: &Reconciled) -> Vec<String> {
     if tally.busy > 0 {
         broken.push(format!("{} replies said 503 busy", tally.busy));
     }
-    if !reconcile.is_clean {
-        broken.push(format!("the audit is not clean:\n{}", reconcile.report));
-    }
+    broken.extend(verdict::of_audit(reconcile));
     broken
 }
 
@@ -118,12 +116,7 @@ impl Report {
             show(self.refusal_p99_ms),
             self.reconcile.report,
         );
-        for line in &self.broken {
-            text.push_str(&format!("BROKEN: {line}\n"));
-        }
-        if self.broken.is_empty() {
-            text.push_str("all of it holds\n");
-        }
+        text.push_str(&verdict::text(&self.broken));
         text
     }
 }
