@@ -162,6 +162,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
 
 async fn prepare(plan: &Plan) -> Result<()> {
     shop::make(plan, &plan.origin.database).await.context("the origin's schema")?;
+    shop::sell_out(&plan.database_url(&plan.origin.database)).await.context("selling a SKU out")?;
     for (mode, peer) in &plan.peers {
         peer::prepare(
             &plan.mysql_url,

@@ -91,6 +91,8 @@ pub async fn run(plan: &Plan, options: &Options) -> Result<Report> {
 /// Whom the load goes to.
 struct Targets {
     origin: Arc<Target>,
+    /// The origin, with those who bought of what is sold out.
+    buyers: Arc<Target>,
     seed: Arc<Target>,
     repaired: Arc<Target>,
 }
@@ -108,6 +110,7 @@ impl Targets {
         };
         Ok(Targets {
             origin: origin(&shop::users()).await?,
+            buyers: origin(&shop::BUYERS.collect::<Vec<i64>>()).await?,
             seed: peer(Ledger::Seed.name())?,
             repaired: peer(Ledger::Repaired.name())?,
         })
@@ -115,7 +118,7 @@ impl Targets {
 }
 
 fn contests(plan: &Plan, options: &Options, targets: &Targets) -> Vec<Contest> {
-    let Targets { origin, seed, repaired } = targets;
+    let Targets { origin, buyers, seed, repaired } = targets;
     let orders = |name, target: &Arc<Target>, goods, connections| Contest {
         name,
         runs: match name {
@@ -155,6 +158,7 @@ fn contests(plan: &Plan, options: &Options, targets: &Targets) -> Vec<Contest> {
             work: Work::Commit { url: plan.database_url(COMMIT_DATABASE) },
         },
         refusals(ratios::SOLD_OUT, origin),
+        refusals(ratios::SOLD_OUT_AGAIN, buyers),
         orders(ratios::STATIC, origin, Goods::Static, all),
         orders(ratios::HEALTH, origin, Goods::Health, all),
     ];

@@ -17,6 +17,7 @@ pub const HOT: &str = "hot origin";
 pub const SPREAD: &str = "spread origin";
 pub const THREE: &str = "three origin";
 pub const SOLD_OUT: &str = "sold-out origin";
+pub const SOLD_OUT_AGAIN: &str = "sold-out-again origin";
 pub const STATIC: &str = "static origin";
 pub const HEALTH: &str = "healthz origin";
 pub const SINGLE: &str = "single origin";
@@ -87,6 +88,11 @@ pub fn of(contests: &Contests) -> Vec<Ratio> {
         at_least("orders/s, three-SKU orders / one-SKU orders, both spread", faster(THREE, SPREAD), None),
         at_most("p99 of one order alone / (median commit + 2 ms)", single(), Some(1.5)),
         at_least("sold-out refusals/s / static page of the same server", faster(SOLD_OUT, STATIC), Some(0.7)),
+        at_least(
+            "sold-out refusals/s of who bought of it before / the same",
+            faster(SOLD_OUT_AGAIN, STATIC),
+            None,
+        ),
         at_least("sold-out refusals/s / its page outside all layers", faster(SOLD_OUT, HEALTH), None),
     ]
 }

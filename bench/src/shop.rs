@@ -4,14 +4,16 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection, QueryBuilder};
+use time::OffsetDateTime;
 
-use crate::batch::Sku;
-use crate::oversell;
+use crate::batch::{self, MOST_ORDERS, Order, Sku};
+use crate::load::next_number;
 use crate::plan::Plan;
+use crate::{bare, oversell};
 
 /// A SKU that never runs out. Each product here has one SKU of the same id.
 pub const HOT: i64 = 1;
-/// One that was sold out before the run.
+/// One that was sold out before the run, one unit each to [`BUYERS`].
 pub const SOLD_OUT: i64 = 2;
 /// The one of the storm, and how many of it there are.
 pub const STORM: i64 = 3;
@@ -30,6 +32,8 @@ pub const PRICE_FEN: i64 = 1580;
 const PLENTY: i64 = 1_000_000_000;
 /// More than the connections of any run, twice.
 pub const USERS: i64 = 1024;
+/// The ids of those who bought of [`SOLD_OUT`], as many as a good day of a farm's shop has; none of them is one of [`users`].
+pub const BUYERS: std::ops::Range<i64> = 2001..3001;
 
 /// One of these SKUs, as an order has it.
 #[must_use]
@@ -37,7 +41,7 @@ pub fn sku(id: i64) -> Sku {
     Sku { id, product: id }
 }
 
-/// The ids of everybody who orders.
+/// The ids of everybody who orders at all servers.
 #[must_use]
 pub fn users() -> Vec<i64> {
     (1..=USERS).collect()
@@ -46,7 +50,8 @@ pub fn users() -> Vec<i64> {
 /// Every SKU and how many there are of it.
 #[must_use]
 pub fn stocked() -> Vec<(i64, i64)> {
-    let mut all = vec![(HOT, PLENTY), (SOLD_OUT, 0), (STORM, STORM_STOCK)];
+    let sold_out = BUYERS.end - BUYERS.start;
+    let mut all = vec![(HOT, PLENTY), (SOLD_OUT, sold_out), (STORM, STORM_STOCK)];
     all.extend(SPREAD.map(|sku| (sku, PLENTY)));
     all.extend(TRIALS.map(|sku| (sku, oversell::STOCK)));
     all
@@ -58,6 +63,21 @@ pub fn stocked() -> Vec<(i64, i64)> {
 /// When MySQL or the origin refuses.
 pub async fn make(plan: &Plan, database: &str) -> Result<()> {
     fill(&make_empty(plan, database).await?).await
+}
+
+/// Sells all there is of [`SOLD_OUT`] in a schema that [`make`] made.
+///
+/// # Errors
+/// When MySQL refuses.
+pub async fn sell_out(url: &str) -> Result<()> {
+    let mut connection = bare::connect(url).await?;
+    let (sku, now) = (sku(SOLD_OUT), OffsetDateTime::now_utc());
+    let orders: Vec<Order> = BUYERS.map(|user| Order::new(next_number(), user, now)).collect();
+    for batch in orders.chunks(MOST_ORDERS) {
+        bare::write(&mut connection, &batch::trips(sku, batch)).await?;
+    }
+    connection.close().await?;
+    Ok(())
 }
 
 /// Makes a database anew and has the origin bring its schema there; its URL.
@@ -85,7 +105,7 @@ async fn fill(url: &str) -> Result<()> {
     let mut connection = MySqlConnection::connect(url).await?;
     let stocked = stocked();
     let mut query = QueryBuilder::new("INSERT INTO users (id, openid, nickname) ");
-    query.push_values(users(), |mut row, id| {
+    query.push_values(users().into_iter().chain(BUYERS), |mut row, id| {
         row.push_bind(id).push_bind(format!("bench-{id}")).push_bind("小王");
     });
     query.build().execute(&mut connection).await?;
