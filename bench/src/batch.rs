@@ -114,11 +114,11 @@ fn add_keys(script: &mut Script, orders: &[Numbered<'_>]) {
     script.insert(
         "INSERT INTO idempotency_keys (user_id, idempotency_key, body_hash, reply, created_at) VALUES",
         orders.iter().map(|(order, id)| {
-            let Order { number, user, key, body_hash, created_at, deadline_shown, .. } = order;
+            let Order { number, user, key, body_hash, deadline_shown, .. } = order;
             let after = format!(
                 r#","order_no":"{number}","total_amount":15.8,"discount_amount":0.0,"actual_amount":23.8,"delivery_fee":8.0,"pay_deadline":"{deadline_shown}"}}"#
             );
-            format!(r#"({user},'{key}',X'{body_hash}',CONCAT('{{"order_id":',{id},'{after}'),'{created_at}')"#)
+            format!(r#"({user},'{key}',X'{body_hash}',CONCAT('{{"order_id":',{id},'{after}'),UTC_TIMESTAMP(3))"#)
         }),
     );
 }

@@ -110,6 +110,7 @@ pub struct MysqlConfig {
     pub max_connections: u32,
     pub acquire_timeout_ms: u64,
     pub answer_timeout_ms: u64,
+    pub lock_wait_seconds: u32,
 }
 
 #[derive(Debug, Deserialize)]

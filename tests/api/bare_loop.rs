@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 const STOCK: i32 = 1000;
 /// A batch of the writer's second lane: as few as open it.
 const CROWD: usize = 16;
-/// More than a batch takes, whatever is late.
-const QUEUE: usize = 100;
+/// More than two batches take, whatever is late.
+const QUEUE: usize = 200;
 
 #[tokio::test]
 async fn the_bare_loop_sends_what_the_writer_sends() {
@@ -32,8 +32,9 @@ async fn the_bare_loop_sends_what_the_writer_sends() {
         .unwrap();
     shop.mysql_cable().listen();
     let mut rush = JoinSet::new();
-    // Both lanes of the writer wait for the row, one after the other, and everybody else for a lane.
-    for (lanes, shoppers) in [(1, 0..1), (2, 1..1 + CROWD), (2, 1 + CROWD..1 + CROWD + QUEUE)] {
+    // Both lanes of the writer wait for the row, one after the other, and the one that stands in for those that are stuck;
+    // everybody else waits for a lane.
+    for (lanes, shoppers) in [(1, 0..1), (2, 1..1 + CROWD), (3, 1 + CROWD..1 + CROWD + QUEUE)] {
         let sold = i64::try_from(shoppers.end).unwrap();
         order(&target, &mut rush, shoppers, product);
         eventually(LONG, "all have passed the gate, and the lanes wait for the row", async || {

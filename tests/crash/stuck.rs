@@ -102,7 +102,8 @@ async fn an_answer_that_never_comes_holds_nobody_else_up() {
 
 #[tokio::test]
 async fn a_stock_row_that_somebody_keeps_locked_holds_up_its_own_orders_alone() {
-    let shop = ShopPlan::new().stock(STOCK).worker().start().await;
+    let plan = ShopPlan::new().stock(STOCK).worker();
+    let shop = plan.setting("FARMGATE_MYSQL__LOCK_WAIT_SECONDS", 2).start().await;
     let (locked, sku, _) = shop.first_product().await;
     let free = second_product(&shop).await;
     let shoppers = shoppers(&shop, 10).await;

@@ -191,6 +191,9 @@ impl Shop {
             ("FARMGATE_REDIS__PREFIX", schema.name.clone()),
             // A Redis that is up is not away: on a busy machine the shop's own limit takes one for the other.
             ("FARMGATE_REDIS__RESPONSE_TIMEOUT_MS", "5000".to_owned()),
+            // Nor does MySQL hang, and tests keep rows locked until all is as they want it.
+            ("FARMGATE_MYSQL__ANSWER_TIMEOUT_MS", "60000".to_owned()),
+            ("FARMGATE_MYSQL__LOCK_WAIT_SECONDS", "50".to_owned()),
             ("FARMGATE_WECHAT__BASE_URL", wechat.url().to_owned()),
             ("FARMGATE_PAY__BASE_URL", wechat.url().to_owned()),
             ("FARMGATE_PAY__BACKUP_BASE_URL", String::new()),

@@ -18,7 +18,7 @@ use futures_core::future::BoxFuture;
 use secrecy::ExposeSecret;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::pool::PoolConnection;
-use sqlx::{ConnectOptions, Connection, Executor, MySql, MySqlConnection, MySqlPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySql, MySqlConnection, MySqlPool};
 use tokio::time::timeout;
 
 use self::kept::Kept;
@@ -62,10 +62,12 @@ pub struct Db {
 
 /// What a connection is told first. Gap locks of REPEATABLE READ would let neighbours' inserts deadlock; nothing here
 /// relies on them. Nobody waits for a lock until the time of the request is up.
-const FOR_STATEMENTS: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-                              SET SESSION innodb_lock_wait_timeout = 2";
-const FOR_TRANSACTIONS: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-                                SET SESSION innodb_lock_wait_timeout = 2; SET SESSION autocommit = 0";
+fn told_first(config: &MysqlConfig) -> String {
+    let seconds = config.lock_wait_seconds;
+    format!(
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SET SESSION innodb_lock_wait_timeout = {seconds}"
+    )
+}
 
 impl Db {
     /// Prepares the pools; the first connection is made when it is needed, so that a process can start while MySQL
@@ -80,13 +82,15 @@ impl Db {
         let options = options.statement_cache_capacity(PREPARED_STATEMENTS).disable_statement_logging();
         let for_transactions = config.max_connections.div_ceil(2);
         let for_statements = config.max_connections.saturating_sub(for_transactions).max(1);
-        let transactions = pool_options(config, for_transactions, FOR_TRANSACTIONS)
-            .after_release(|connection, _| {
-                Box::pin(async move { in_time(connection.execute("ROLLBACK")).await.map(|_| true) })
-            })
-            .connect_lazy_with(options.clone());
+        let first = told_first(config);
+        let transactions =
+            pool_options(config, for_transactions, first.clone() + "; SET SESSION autocommit = 0")
+                .after_release(|connection, _| {
+                    Box::pin(async move { in_time(connection.execute("ROLLBACK")).await.map(|_| true) })
+                })
+                .connect_lazy_with(options.clone());
         // The pool's own ping would wait for ever where a request was given up that was never answered.
-        let statements = pool_options(config, for_statements, FOR_STATEMENTS)
+        let statements = pool_options(config, for_statements, first)
             .after_release(|connection, _| {
                 Box::pin(async move { in_time(connection.ping()).await.map(|()| true) })
             })
@@ -226,13 +230,15 @@ impl Db {
     }
 }
 
-fn pool_options(config: &MysqlConfig, connections: u32, told_first: &'static str) -> MySqlPoolOptions {
+fn pool_options(config: &MysqlConfig, connections: u32, told_first: String) -> MySqlPoolOptions {
     MySqlPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms))
         // A ping before each use would double the trips of a one-statement read; a dead connection shows itself.
         .test_before_acquire(false)
         .after_connect(move |connection, _| {
+            // Words and a number of our own.
+            let told_first = AssertSqlSafe(told_first.clone());
             Box::pin(async move {
                 connection.execute(told_first).await?;
                 Ok(())
