@@ -293,7 +293,7 @@ impl Script {
 
 /// A number is out of range (1690).
 fn is_broken_condition(error: &sqlx::Error) -> bool {
-    super::mysql_number(error) == Some(1690)
+    super::errors::mysql_number(error) == Some(1690)
 }
 
 #[cfg(test)]

@@ -73,12 +73,12 @@ async fn close_overdue(app: &Arc<App>, resting: &mut Resting) -> anyhow::Result<
     let mut closed = 0;
     resting.until.retain(|_, until| Instant::now() < *until);
     let most = MOST.saturating_add(u32::try_from(resting.until.len()).unwrap_or(u32::MAX));
-    let mut overdue = orders::service::overdue(app, most).await?;
+    let mut overdue = orders::closing::overdue(app, most).await?;
     overdue.retain(|(_, order_no)| !resting.until.contains_key(order_no));
     // What looked like an outage may be one order's alone: the others come first.
     overdue.sort_by_key(|(_, order_no)| resting.last.contains(order_no));
     for (order, order_no) in overdue {
-        match orders::service::close_unpaid(app, order, &order_no).await {
+        match orders::closing::close_unpaid(app, order, &order_no).await {
             Ok(Closing::Closed) => closed += 1,
             Ok(Closing::Paid) => {}
             Err(error) if error.is_outage() => {

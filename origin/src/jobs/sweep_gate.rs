@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::app::App;
-use crate::orders;
-use crate::stock;
+use crate::db::{Retryable, is_away};
+use crate::{orders, stock};
 
 /// A hold lives for the milliseconds that an order's transaction takes; one this old has lost its maker.
 const HOLD_LIFE_MS: i64 = 20_000;
@@ -27,8 +27,12 @@ impl Sweeper {
     /// When MySQL or Redis is away.
     pub async fn run(&mut self, app: &Arc<App>) -> anyhow::Result<()> {
         for order_no in stock::service::old_holds(app, HOLD_LIFE_MS, MOST_HOLDS).await? {
-            let swept = orders::service::sweep_hold(app, order_no.clone()).await?;
-            tracing::info!(%order_no, ?swept, "a hold without a maker");
+            match orders::fate::sweep_hold(app, order_no.clone()).await {
+                Ok(swept) => tracing::info!(%order_no, ?swept, "a hold without a maker"),
+                Err(error) if error.database().is_some_and(is_away) => return Err(error.into()),
+                // Somebody keeps its row: the others do not wait for that.
+                Err(error) => tracing::warn!(%order_no, %error, "a hold without a maker stays for now"),
+            }
         }
         if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
             return Ok(());

@@ -48,7 +48,7 @@ async fn summary(pool: &MySqlPool, days: u16) -> anyhow::Result<String> {
 }
 
 async fn of_order(pool: &MySqlPool, order_no: &OrderNo) -> anyhow::Result<String> {
-    let order = orders::shipping::find(pool, order_no).await?;
+    let order = orders::of_shop::find(pool, order_no).await?;
     let order = order.with_context(|| format!("there is no order {order_no}"))?;
     let messages = service::of_order(pool, order).await?;
     if messages.is_empty() {

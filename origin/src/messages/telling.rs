@@ -56,7 +56,7 @@ fn tell<'a>(app: &'a App, event: &'a Event) -> BoxFuture<'a, Result<Done, CallFa
     Box::pin(async move {
         let Some(occasion) = occasion_of(event.kind) else { return Ok(Done::Nothing) };
         let Some(template) = app.messages.template(occasion) else { return Ok(Done::Nothing) };
-        let (_, order) = orders::shipping::of_shop(app, event.order).await?;
+        let (_, order) = orders::of_shop::get(app, event.order).await?;
         let Some(receipt) = receipt::of_order(app.db.pool(), &order.order_no).await? else {
             return Err(CallFailure::Permanent(format!("order {} has no payment", order.order_no)));
         };

@@ -1,8 +1,11 @@
 //! Orders. Promises that prices come from the database, that what was said to be ordered is committed, that stock is
 //! held for exactly the orders that await payment, and that an order leaves a state once.
 
+pub mod closing;
 mod draft;
+pub mod fate;
 pub mod model;
+pub mod of_shop;
 mod placing;
 pub mod receiving;
 pub mod refunding;

@@ -10,7 +10,8 @@ use tokio::sync::SemaphorePermit;
 use tracing::Instrument;
 
 use super::draft::Draft;
-use super::service::{self, OrderError};
+use super::fate;
+use super::service::OrderError;
 use super::writer::{WriteError, Written};
 use crate::app::App;
 use crate::crash::{self, Point};
@@ -262,7 +263,7 @@ async fn settle_unknown(app: &App, draft: &Draft, cause: Arc<sqlx::Error>) -> Re
 /// Asks again while connections break: those at hand may all be as old as the one that broke.
 async fn made_or_buried(app: &App, draft: &Draft) -> Result<Option<(OrderId, UserId)>, OrderError> {
     loop {
-        match service::made_for_good(app, &draft.order_no).await {
+        match fate::made_for_good(app, &draft.order_no).await {
             Err(error) if error.database().is_some_and(|error| is_away(error) && !is_closed(error)) => {
                 tokio::time::sleep(ASK_AGAIN).await;
             }

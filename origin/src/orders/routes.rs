@@ -8,7 +8,7 @@ use farmgate_shared::api::{Page, Reply};
 use farmgate_shared::ids::OrderId;
 use farmgate_shared::problem::ProblemBody;
 
-use super::{placing, receiving, service};
+use super::{closing, placing, receiving, service};
 use crate::app::App;
 use crate::error::{ApiError, ApiResult, ok, ok_with};
 use crate::http::extract::{IdempotencyKey, PathId, QueryText, ValidJson};
@@ -20,9 +20,11 @@ use crate::http::user::{CurrentUser, TokenHolder};
     (status = 200, body = Reply<CreatedOrder>),
     (status = 400, body = ProblemBody),
     (status = 401, body = ProblemBody),
+    (status = 403, body = ProblemBody, description = "account_disabled"),
     (status = 404, body = ProblemBody, description = "product_not_found, address_not_found, coupon_not_found"),
     (status = 409, body = ProblemBody, description = "out_of_stock, coupon_used, coupon_not_valid_now, coupon_not_applicable"),
     (status = 422, body = ProblemBody, description = "idempotency_key_reused"),
+    (status = 503, body = ProblemBody, description = "unavailable: the order was made or not; repeat with the same key"),
 ))]
 pub async fn create_order(
     State(app): State<Arc<App>>,
@@ -81,7 +83,7 @@ pub async fn cancel_order(
     CurrentUser(user): CurrentUser,
     PathId(id): PathId<OrderId>,
 ) -> ApiResult<Order> {
-    ok_with("订单已取消", service::cancel(&app, user, id).await?)
+    ok_with("订单已取消", closing::cancel(&app, user, id).await?)
 }
 
 /// Confirms that a shipped order arrived, which completes it. One that nobody confirms completes by itself some days

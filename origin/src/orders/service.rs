@@ -1,5 +1,5 @@
-//! Use cases of orders that exist: reading them, and taking them from one state to the next. [`super::placing`] makes
-//! them, [`super::receiving`] ends them.
+//! Orders that exist: reading them, and what every step from one state to the next is made of. [`super::placing`] makes
+//! them, [`super::closing`] cancels them, [`super::receiving`] and [`super::refunding`] end them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,19 +18,16 @@ use super::store::{self, ItemRow, OrderRow};
 use crate::app::App;
 use crate::catalog::service::absolute;
 use crate::clock::shanghai_rfc3339;
-use crate::coupons;
 use crate::coupons::service::CouponError;
-use crate::crash::{self, Point};
+use crate::db::Retryable;
 use crate::db::reseal::{self, Resealed, SealedRow};
 use crate::db::seal::{Place, Seal, SealError};
-use crate::db::{Retryable, TransactionError};
 use crate::error::ApiError;
 use crate::idempotency::IdempotencyError;
+use crate::outbox;
 use crate::outbox::model::{CallFailure, EventKind, NewEvent};
-use crate::payments::closing::{Closing, ClosingError};
 use crate::stock::service::StockError;
 use crate::stock::{self, Line};
-use crate::{outbox, payments};
 
 /// Why an order was not made, read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -176,7 +173,7 @@ fn show(app: &App, row: OrderRow, items: Vec<ItemRow>) -> Result<Order, OrderErr
     })
 }
 
-fn stored_order_no(text: &str) -> Result<OrderNo, OrderError> {
+pub(super) fn stored_order_no(text: &str) -> Result<OrderNo, OrderError> {
     text.parse().map_err(|error| OrderError::Database(sqlx::Error::Decode(Box::new(error))))
 }
 
@@ -263,94 +260,6 @@ pub(super) async fn move_stock(
     Ok(lines)
 }
 
-/// Why an unpaid order stays open.
-#[derive(Debug, thiserror::Error)]
-pub enum CloseUnpaidError {
-    #[error(transparent)]
-    AtWechat(#[from] ClosingError),
-    #[error(transparent)]
-    Here(#[from] OrderError),
-}
-
-impl From<CloseUnpaidError> for ApiError {
-    fn from(error: CloseUnpaidError) -> ApiError {
-        match error {
-            CloseUnpaidError::AtWechat(error) => ApiError::caused(Problem::WechatUnavailable, error),
-            CloseUnpaidError::Here(error) => error.into(),
-        }
-    }
-}
-
-impl CloseUnpaidError {
-    /// Whether the next order would fare no better.
-    pub fn is_outage(&self) -> bool {
-        match self {
-            CloseUnpaidError::AtWechat(error) => error.is_outage(),
-            CloseUnpaidError::Here(error) => error.database().is_some_and(crate::db::is_away),
-        }
-    }
-}
-
-/// Closes an order that was not paid: at WeChat first, and only then here, so that no payment can still arrive for
-/// goods that somebody else may buy.
-///
-/// # Errors
-/// When WeChat or MySQL does not answer: the order stays as it is, to be tried again.
-pub async fn close_unpaid(
-    app: &Arc<App>,
-    order: OrderId,
-    order_no: &OrderNo,
-) -> Result<Closing, CloseUnpaidError> {
-    let closing = payments::closing::close_at_wechat(app, order_no).await?;
-    if closing == Closing::Closed {
-        // False where another worker or a notification was quicker; either way it no longer awaits payment.
-        cancel_unpaid(app, order).await?;
-    }
-    Ok(closing)
-}
-
-/// Cancels an order for its shopper, who may change their mind until it is paid. A second click finds it cancelled.
-///
-/// # Errors
-/// [`Problem::OrderNotFound`], [`Problem::OrderStateConflict`] once it was paid, or
-/// [`Problem::WechatUnavailable`] while WeChat cannot be told.
-pub async fn cancel(app: &Arc<App>, user: UserId, id: OrderId) -> Result<Order, ApiError> {
-    let order = get(app, user, id).await?;
-    if order.status == Status::AwaitingPayment.number() {
-        close_unpaid(app, id, &order.order_no).await?;
-    }
-    let order = get(app, user, id).await?;
-    if order.status == Status::Cancelled.number() {
-        Ok(order)
-    } else {
-        Err(Problem::OrderStateConflict.into())
-    }
-}
-
-/// Gives the stock of an order that can no longer be paid back. False when it no longer awaits payment.
-async fn cancel_unpaid(app: &App, order: OrderId) -> Result<bool, OrderError> {
-    let released = app
-        .db
-        .transaction("cancel_unpaid", move |connection| {
-            Box::pin(async move {
-                if !leave(connection, order, Status::AwaitingPayment, Status::Cancelled).await? {
-                    return Ok(None);
-                }
-                let cancelled = NewEvent { kind: EventKind::OrderCancelled, order };
-                outbox::service::record(connection, &[cancelled]).await?;
-                coupons::service::give_back(connection, order).await?;
-                let lines = move_stock(connection, order, Status::AwaitingPayment, Status::Cancelled).await?;
-                Ok(Some(lines))
-            })
-        })
-        .await
-        .map_err(TransactionError::<OrderError>::flatten)?;
-    let Some(lines) = released else { return Ok(false) };
-    crash::point(Point::AfterCancelCommit);
-    stock::service::give_back(app, &lines).await;
-    Ok(true)
-}
-
 /// What some orders bought: order, product and units, summed over the product's SKUs.
 ///
 /// # Errors
@@ -377,64 +286,4 @@ pub(super) async fn leave(
 async fn lines(connection: &mut MySqlConnection, order: OrderId) -> Result<Vec<Line>, sqlx::Error> {
     let rows = store::lines(connection, order).await?;
     Ok(rows.into_iter().map(|(sku, quantity)| Line { sku_id: SkuId(sku), quantity }).collect())
-}
-
-/// What became of a hold in the gate that stood too long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Swept {
-    /// Its order was made: the hold was only left over.
-    Settled,
-    /// Its order was not made and never will be: the hold was given back.
-    Released,
-}
-
-/// Decides a hold that stood too long. The number is buried before the hold is given back, so that an order whose
-/// maker was only slow cannot come alive afterwards.
-///
-/// # Errors
-/// When MySQL is away; the hold stays.
-pub async fn sweep_hold(app: &App, order_no: OrderNo) -> Result<Swept, OrderError> {
-    if made_for_good(app, &order_no).await?.is_some() {
-        app.gate.settle_abandoned(&order_no).await;
-        Ok(Swept::Settled)
-    } else {
-        crash::point(Point::InSweeper);
-        app.gate.release_abandoned(&order_no).await;
-        Ok(Swept::Released)
-    }
-}
-
-/// The order of a number, and whose it is; if there is none, there never will be. Waits for a transaction that is about to make
-/// it.
-///
-/// # Errors
-/// When MySQL is away; nothing is decided.
-pub(super) async fn made_for_good(
-    app: &App,
-    order_no: &OrderNo,
-) -> Result<Option<(OrderId, UserId)>, OrderError> {
-    let number = order_no.clone();
-    app.db
-        .transaction("decide_order", move |connection| {
-            let number = number.clone();
-            Box::pin(async move {
-                store::bury(connection, &number).await?;
-                let made = store::lock_number(connection, &number).await?;
-                if made.is_some() {
-                    store::unbury(connection, &number).await?;
-                }
-                Ok(made)
-            })
-        })
-        .await
-        .map_err(TransactionError::<OrderError>::flatten)
-}
-
-/// Orders that await payment past their deadline.
-///
-/// # Errors
-/// When MySQL is away.
-pub async fn overdue(app: &App, most: u32) -> Result<Vec<(OrderId, OrderNo)>, OrderError> {
-    let rows = store::overdue(app.db.pool(), app.clock.now(), most).await?;
-    rows.into_iter().map(|(id, number)| Ok((OrderId(id), stored_order_no(&number)?))).collect()
 }

@@ -72,7 +72,7 @@ async fn dead(pool: &MySqlPool) -> anyhow::Result<String> {
         return Ok("no dead letters\n".to_owned());
     }
     let ids: Vec<OrderId> = letters.iter().map(|letter| OrderId(letter.order_id)).collect();
-    let orders = orders::shipping::named(pool, &ids).await?;
+    let orders = orders::of_shop::named(pool, &ids).await?;
     let mut text = String::new();
     for letter in letters {
         let order = orders.get(&OrderId(letter.order_id));

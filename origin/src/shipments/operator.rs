@@ -98,7 +98,7 @@ pub async fn run(app: &App, command: &OrderCommand) -> anyhow::Result<String> {
 
 async fn ship(app: &App, order_no: &OrderNo, by: &By) -> anyhow::Result<String> {
     let way = by.way()?;
-    let order = orders::shipping::find(app.db.pool(), order_no).await?;
+    let order = orders::of_shop::find(app.db.pool(), order_no).await?;
     let order = order.with_context(|| format!("there is no order {order_no}"))?;
     let done = service::ship(app, order, way).await.with_context(|| format!("order {order_no}"))?;
     Ok(match done {
@@ -109,7 +109,7 @@ async fn ship(app: &App, order_no: &OrderNo, by: &By) -> anyhow::Result<String> 
 }
 
 async fn to_ship(app: &App) -> anyhow::Result<String> {
-    let orders = orders::shipping::to_ship(app, MOST_LISTED).await?;
+    let orders = orders::of_shop::to_ship(app, MOST_LISTED).await?;
     if orders.is_empty() {
         return Ok("nothing to ship\n".to_owned());
     }

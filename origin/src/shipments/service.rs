@@ -15,8 +15,8 @@ use crate::db::{Retryable, TransactionError};
 use crate::error::ApiError;
 use crate::orders;
 use crate::orders::model::Status;
+use crate::orders::of_shop::Named;
 use crate::orders::service::OrderError;
-use crate::orders::shipping::Named;
 use crate::outbox::model::CallFailure;
 
 /// WeChat takes one change of a shipment.
@@ -236,7 +236,7 @@ pub async fn of_parcel(app: &App, tracking_no: &str, most: u32) -> Result<Vec<Fo
 
 async fn with_orders(app: &App, rows: Vec<FoundRow>) -> Result<Vec<Found>, ShipError> {
     let ids: Vec<OrderId> = rows.iter().map(|row| OrderId(row.order_id)).collect();
-    let names = orders::shipping::named(app.db.pool(), &ids).await?;
+    let names = orders::of_shop::named(app.db.pool(), &ids).await?;
     let found = rows.into_iter().filter_map(|row| {
         let Named { order_no, status } = names.get(&OrderId(row.order_id))?.clone();
         Some(Found { order_no, status, shipped_at: row.shipped_at })

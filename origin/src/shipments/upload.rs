@@ -39,7 +39,7 @@ fn upload<'a>(app: &'a App, event: &'a Event) -> BoxFuture<'a, Result<Done, Call
         let sent = service::sent(app, order_id).await?;
         // A later event of the same order has told of both.
         let Some(sent) = sent.filter(|sent| !sent.is_uploaded) else { return Ok(Done::Nothing) };
-        let (_, order) = orders::shipping::of_shop(app, order_id).await?;
+        let (_, order) = orders::of_shop::get(app, order_id).await?;
         if order.status == Status::Refunded.number() {
             // No money is left to unfreeze.
             return Ok(Done::Nothing);
