@@ -131,6 +131,29 @@ async fn a_wrong_level_is_found_and_moved_while_the_shop_sells() {
     converges(&shop).await;
 }
 
+/// How the gate's levels are moved.
+const ADJUST: &str = include_str!("../../origin/src/stock/adjust.lua");
+
+#[tokio::test]
+async fn two_who_saw_one_difference_move_it_once() {
+    let (shop, sku, level) = without_worker().await;
+    let (key, epoch) = (format!(":stock:{sku}"), shop.gate_epoch().await.unwrap());
+    let adjust = async |epoch: i64, mends: i64, change: i64| {
+        let (epoch, mends, change) = (epoch.to_string(), mends.to_string(), change.to_string());
+        let call = ["EVAL", ADJUST, "3", ":gate-epoch", ":gate-mends", &key, &epoch, &mends, "by", &change];
+        shop.redis_command(&call).await;
+        shop.gate(sku).await.unwrap() - level
+    };
+    // Both looked before either moved anything.
+    assert_eq!(adjust(epoch, 0, 7).await, 7);
+    assert_eq!(adjust(epoch, 0, 7).await, 7, "a second time");
+    // What was seen of another generation, or moves nothing, is no mending.
+    assert_eq!(adjust(epoch - 1, 1, 7).await, 7);
+    assert_eq!(adjust(epoch, 1, 0).await, 7);
+    assert_eq!(adjust(epoch, 1, -7).await, 0);
+    assert_eq!(adjust(epoch, 2, -2_000_000).await, -level, "never below 0");
+}
+
 #[tokio::test]
 async fn two_who_mend_one_level_move_it_once() {
     let (shop, sku, level) = without_worker().await;
