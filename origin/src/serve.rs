@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::config::Config;
-use crate::{catalog, jobs, metrics, outbox, router, stock};
+use crate::{catalog, db, jobs, metrics, outbox, router, stock};
 
 /// Answers the edge until told to stop.
 ///
@@ -75,10 +75,10 @@ async fn follow_database(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
             _ = stopped.changed() => return,
             _ = pause.tick() => {}
         }
-        let looked = async {
+        let looked = db::look(async {
             stock::service::learn_gate_epoch(&app).await?;
             catalog::follow::is_outdated(&app).await
-        };
+        });
         match looked.await {
             Ok(is_outdated) => {
                 outage.ends();
@@ -113,7 +113,7 @@ async fn follow_stock(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
             _ = stopped.changed() => return,
             _ = pause.tick() => {}
         }
-        match catalog::follow::refresh_stock(&app).await {
+        match db::look(catalog::follow::refresh_stock(&app)).await {
             Ok(()) => outage.ends(),
             Err(error) => outage.goes_on("MySQL is away; showing the stock of before", &error),
         }

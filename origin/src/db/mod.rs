@@ -33,6 +33,8 @@ pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations")
 
 /// What waits for nobody else is answered so soon, or never.
 const SOON: Duration = Duration::from_secs(5);
+/// What a look of a loop takes at most.
+const A_LOOK: Duration = Duration::from_secs(20);
 
 /// Statements that a connection keeps prepared: lists and multi-row inserts come in some lengths each.
 const PREPARED_STATEMENTS: usize = 256;
@@ -150,6 +152,14 @@ fn pool_options(config: &MysqlConfig, connections: u32, told_first: String) -> M
 
 async fn in_time<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
     timeout(SOON, answer).await.unwrap_or_else(|_| Err(unanswered()))
+}
+
+/// A look that a loop takes, which one answer that never comes must not stop for ever. It has to bear being cut off.
+///
+/// # Errors
+/// What `work` returned, or that MySQL did not answer.
+pub async fn look<T, E: From<sqlx::Error>>(look: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    timeout(A_LOOK, look).await.unwrap_or_else(|_| Err(unanswered().into()))
 }
 
 fn unanswered() -> sqlx::Error {

@@ -27,7 +27,7 @@ pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
         // A bill that is being fetched when the process is told to stop is given up: nothing of it was written yet.
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return,
-            () = look(&app) => {}
+            _ = super::at_most(super::LONGEST_AT_WECHAT, look(&app)) => {}
         }
     }
 }

@@ -17,6 +17,9 @@ use crate::{idempotency, messages, outbox, stock};
 
 /// Rounds from one look at all SKUs to the next.
 const MIRROR_EVERY: u32 = 10;
+/// What a round may take, and one that asks WeChat.
+const LONGEST: Duration = Duration::from_secs(120);
+const LONGEST_AT_WECHAT: Duration = Duration::from_secs(600);
 
 /// Runs rounds until `stop` resolves. A job that fails says so and is tried in the next round.
 pub async fn run(app: Arc<App>, stop: impl Future<Output = ()>) {
@@ -40,6 +43,16 @@ pub async fn run(app: Arc<App>, stop: impl Future<Output = ()>) {
     }
 }
 
+/// A round, or nothing where it took too long: an answer that never comes must not stop the rounds after it. What is cut off
+/// goes on as after a worker's death.
+async fn at_most<T>(longest: Duration, round: impl Future<Output = T>) -> Option<T> {
+    let ended = tokio::time::timeout(longest, round).await.ok();
+    if ended.is_none() {
+        tracing::warn!(?longest, "a round of the jobs took too long and was cut off");
+    }
+    ended
+}
+
 async fn later(pause: Duration, mut stopped: watch::Receiver<bool>, job: impl Future<Output = ()>) {
     tokio::select! {
         _ = stopped.wait_for(|stopped| *stopped) => {}
@@ -55,10 +68,13 @@ async fn rounds(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     for number in 0_u32.. {
         let next = async {
             pause.tick().await;
-            round(&app, &mut sweeper).await;
-            if number % MIRROR_EVERY == 0 {
-                mirror(&app).await;
-            }
+            at_most(LONGEST, async {
+                round(&app, &mut sweeper).await;
+                if number % MIRROR_EVERY == 0 {
+                    mirror(&app).await;
+                }
+            })
+            .await;
         };
         // A round is cut off: while MySQL is away each of its jobs waits for it, and a stop must not.
         tokio::select! {

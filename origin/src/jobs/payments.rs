@@ -37,7 +37,7 @@ pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     loop {
         let next = async {
             tokio::time::sleep(app.config.worker.interval() * pauses).await;
-            round(&app, &mut resting).await
+            super::at_most(super::LONGEST_AT_WECHAT, round(&app, &mut resting)).await.unwrap_or(false)
         };
         let went_well = tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return,

@@ -18,7 +18,7 @@ pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     loop {
         let round = async {
             pause.tick().await;
-            refunds::send_due(&app, MOST).await
+            super::at_most(super::LONGEST_AT_WECHAT, refunds::send_due(&app, MOST)).await.unwrap_or(Ok(0))
         };
         // A refund that is cut off here is one whose worker died: its lease ends, and it is asked for again.
         let sent = tokio::select! {

@@ -15,7 +15,7 @@ use super::store::{self, Delivery};
 use super::stream;
 use crate::app::App;
 use crate::crash::{self, Point};
-use crate::db::TransactionError;
+use crate::db::{self, TransactionError};
 
 /// Events handed out in one transaction.
 const BATCH: u32 = 256;
@@ -30,7 +30,7 @@ const AWAY: Duration = Duration::from_secs(1);
 pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     let mut was_away = false;
     while !*stopped.borrow() {
-        let pause = match round(&app).await {
+        let pause = match db::look(round(&app)).await {
             Ok(is_more) => {
                 was_away = false;
                 if is_more { Duration::ZERO } else { app.config.outbox.poll() }

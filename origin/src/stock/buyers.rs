@@ -51,7 +51,7 @@ struct List {
 enum State {
     Reading(u64),
     Known(HashSet<UserId>),
-    /// Too long to keep.
+    /// Too long to keep, when it was read.
     Endless,
     /// Somebody bought since.
     Outdated,
@@ -71,6 +71,8 @@ impl Lists {
         match &list.state {
             State::Known(users) if !users.contains(&user) => Some(Bought::No),
             State::Outdated if now.duration_since(list.read) >= PACE => None,
+            // The week goes on.
+            State::Endless if now.duration_since(list.read) >= KEPT => None,
             _ => Some(Bought::Perhaps),
         }
     }
@@ -124,7 +126,7 @@ impl Buyers {
             return;
         }
         for sku in skus {
-            // One that is endless does not become short.
+            // One that is endless does not become short by a sale.
             if let Some(list) = lists.by_sku.get_mut(sku).filter(|list| !matches!(list.state, State::Endless))
             {
                 list.state = State::Outdated;
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_that_failed_is_tried_again_and_one_too_long_is_not() {
+    fn a_reading_that_failed_is_tried_again_and_one_too_long_a_while_later() {
         let (buyers, now) = followed();
         let first = reading(buyers.ask(SKU, UserId(1), now));
         buyers.give_up(SKU, first);
@@ -212,5 +214,7 @@ mod tests {
         buyers.learn(SKU, second, None);
         buyers.moved([&SKU], later);
         assert_eq!(buyers.ask(SKU, UserId(1), later), Bought::Perhaps);
+        buyers.moved([], later + KEPT);
+        reading(buyers.ask(SKU, UserId(1), later + KEPT));
     }
 }
