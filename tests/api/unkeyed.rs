@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use farmgate_tests::{Call, Problem, Reply, Shop, ShopPlan, Shopper, Value, json};
+use farmgate_tests::{Call, LONG, Problem, Reply, Shop, ShopPlan, Shopper, Value, eventually, json};
 
 use crate::orders::seed_body;
 use crate::placing::at_once;
@@ -88,6 +88,45 @@ async fn the_same_basket_after_a_while_is_a_second_order() {
     let third = shopper.send_order(call).await.data();
     assert!(third["order_no"] != first["order_no"] && third["order_no"] != second["order_no"]);
     assert_eq!(shop.stock(sku).await.held, before.held + 6);
+}
+
+#[tokio::test]
+async fn taps_at_replicas_whose_clocks_differ_are_one_order() {
+    let mut shop = ShopPlan::new().worker().start().await;
+    let (shopper, call) = basket(&shop, 2).await;
+    // More than a double tap takes, and less than the edge's signature allows.
+    shop.change_setting("FARMGATE_CLOCK__OFFSET_SECONDS", "9");
+    let ahead = shopper.through(&shop.replica().await);
+    let first = shopper.send_order(call.clone()).await.data();
+    assert_eq!(ahead.send_order(call.clone()).await.data(), first);
+    // Nor does the clock that is behind take another order for a double tap.
+    a_while_passes(&shop).await;
+    let second = ahead.send_order(call.clone()).await.data();
+    assert_ne!(second, first);
+    a_while_passes(&shop).await;
+    assert_ne!(shopper.send_order(call).await.data(), second);
+    assert_eq!(orders(&shop).await, 3);
+}
+
+#[tokio::test]
+async fn a_second_tap_that_had_to_wait_for_the_first_is_one_with_it() {
+    let shop = ShopPlan::new().worker().start().await;
+    let (shopper, call) = basket(&shop, 1).await;
+    // Longer than a double tap takes.
+    shop.script("CREATE TRIGGER slow AFTER INSERT ON order_items FOR EACH ROW SET @slept = SLEEP(6)").await;
+    let first = tokio::spawn({
+        let (shopper, call) = (shopper.clone(), call.clone());
+        async move { shopper.send_order(call).await }
+    });
+    let sleeping =
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND state = 'User sleep'";
+    eventually(LONG, "the first is being written", async || {
+        shop.count_connections(sleeping).await.filter(|count| *count > 0)
+    })
+    .await;
+    let second = shopper.send_order(call).await;
+    the_one_order(&[first.await.unwrap(), second]);
+    assert_eq!(orders(&shop).await, 1);
 }
 
 #[tokio::test]

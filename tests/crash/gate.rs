@@ -45,6 +45,27 @@ async fn a_hold_left_beside_its_order_is_dropped_and_nothing_is_given_back() {
 }
 
 #[tokio::test]
+async fn a_hold_that_cannot_be_decided_keeps_no_other_waiting() {
+    let shop = ShopPlan::new().worker().setting("FARMGATE_MYSQL__LOCK_WAIT_SECONDS", 1).start().await;
+    let (_, sku, _) = shop.first_product().await;
+    let before = i64::from(shop.stock(sku).await.available);
+    let (kept, free) = ("2026010100000000000003", "2026010100000000000004");
+    let mut books = shop.db.begin().await.unwrap();
+    sqlx::query("INSERT INTO order_tombstones (order_no) VALUES (?)")
+        .bind(kept)
+        .execute(&mut *books)
+        .await
+        .unwrap();
+    // The oldest comes first, round after round.
+    leave_a_hold(&shop, sku, kept, 2, (unix_now() - 90) * 1000).await;
+    leave_a_hold(&shop, sku, free, 3, (unix_now() - 60) * 1000).await;
+    shows(&shop, sku, before - 2).await;
+    assert_eq!(shop.holds().await, [kept]);
+    books.rollback().await.unwrap();
+    shows(&shop, sku, before).await;
+}
+
+#[tokio::test]
 async fn a_young_hold_is_left_to_its_maker() {
     let shop = ShopPlan::new().worker().start().await;
     let (_, sku, _) = shop.first_product().await;
