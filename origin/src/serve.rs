@@ -65,6 +65,9 @@ pub async fn work(config: Config) -> anyhow::Result<()> {
 /// mend it.
 const LOAD_AGAIN: Duration = Duration::from_secs(5);
 
+/// What loading the catalogue may take.
+const LONGEST_LOAD: Duration = Duration::from_secs(600);
+
 /// Keeps what this process remembers of MySQL fresh: the gate's generation and the catalogue's snapshot.
 async fn follow_database(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     let mut pause = ticks(app.config.catalog.refresh());
@@ -91,7 +94,7 @@ async fn follow_database(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
                 continue;
             }
         }
-        match catalog::follow::load(&app).await {
+        match db::within(LONGEST_LOAD, catalog::follow::load(&app)).await {
             Ok(()) => tracing::info!(version = app.catalog.snapshot().version, "catalogue loaded"),
             Err(error) => {
                 next_load = Instant::now() + LOAD_AGAIN;

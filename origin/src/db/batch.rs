@@ -30,7 +30,7 @@ pub struct Rules {
     pub pace: Duration,
 }
 
-/// A batch that takes longer is stuck: it leaves its lane to others, until more are stuck than there are lanes.
+/// A batch that takes longer is stuck: it leaves its lane to others, so long as there is but one batch more than there are lanes.
 const STUCK_AFTER: Duration = Duration::from_millis(250);
 
 struct Shared<J> {
@@ -135,7 +135,7 @@ impl Rules {
             0 => true,
             busy => busy < self.lanes && queue.waiting.len() >= self.crowd,
         };
-        let opens = is_needed && queue.stuck <= self.lanes;
+        let opens = is_needed && queue.stuck + queue.busy_lanes <= self.lanes;
         queue.busy_lanes += usize::from(opens);
         opens
     }

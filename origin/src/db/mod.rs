@@ -19,7 +19,7 @@ use anyhow::Context;
 use futures_core::future::BoxFuture;
 use secrecy::ExposeSecret;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySql, MySqlConnection, MySqlPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, MySql, MySqlConnection, MySqlPool};
 use tokio::time::timeout;
 
 pub use self::errors::{is_away, is_closed, is_contention, is_deadlock, is_duplicate, is_shutdown};
@@ -86,10 +86,14 @@ impl Db {
                     Box::pin(async move { in_time(connection.execute("ROLLBACK")).await.map(|_| true) })
                 })
                 .connect_lazy_with(options.clone());
-        // The pool's own ping would wait for ever where a request was given up that was never answered.
+        // The pool's own ping would wait for ever where a request was given up that was never answered; and one that serves no
+        // more may be another one's replica by now.
         let statements = pool_options(config, for_statements, first)
             .after_release(|connection, _| {
-                Box::pin(async move { in_time(connection.ping()).await.map(|()| true) })
+                Box::pin(async move {
+                    let read_only = sqlx::query_scalar::<_, i64>("SELECT @@global.read_only");
+                    Ok(in_time(read_only.fetch_one(connection)).await? == 0)
+                })
             })
             .connect_lazy_with(options.clone());
         let reach = Reach::new(options);
@@ -159,7 +163,18 @@ async fn in_time<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Res
 /// # Errors
 /// What `work` returned, or that MySQL did not answer.
 pub async fn look<T, E: From<sqlx::Error>>(look: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    timeout(A_LOOK, look).await.unwrap_or_else(|_| Err(unanswered().into()))
+    within(A_LOOK, look).await
+}
+
+/// The same for what takes longer.
+///
+/// # Errors
+/// As [`look`].
+pub async fn within<T, E: From<sqlx::Error>>(
+    longest: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    timeout(longest, work).await.unwrap_or_else(|_| Err(unanswered().into()))
 }
 
 fn unanswered() -> sqlx::Error {

@@ -39,31 +39,31 @@ impl Reach {
         &self,
         acquire: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, sqlx::Error> {
-        if !self.may_try(Instant::now()) {
-            return Err(away());
+        let acquired = match self.may_try(Instant::now()) {
+            Try::Not => return Err(away()),
+            // It is waited for as long as MySQL may take to let somebody in; the others are told of the outcome.
+            Try::ForAll => timeout(ANSWERS_WITHIN, acquire).await.unwrap_or_else(|_| Err(away())),
+            Try::AsUsual => tokio::select! {
+                biased;
+                acquired = acquire => acquired,
+                () = self.found_away() => Err(away()),
+            },
+        };
+        if acquired.is_ok() {
+            *self.away_until() = None;
         }
-        tokio::select! {
-            biased;
-            acquired = acquire => {
-                if acquired.is_ok() {
-                    *self.away_until() = None;
-                }
-                acquired
-            }
-            () = self.found_away() => Err(away()),
-        }
+        acquired
     }
 
-    /// While MySQL is taken to be away, nobody; after that one, for whom the others go on to wait.
-    fn may_try(&self, now: Instant) -> bool {
+    fn may_try(&self, now: Instant) -> Try {
         let mut until = self.away_until();
         match *until {
-            Some(away_until) if now < away_until => false,
+            Some(away_until) if now < away_until => Try::Not,
             Some(_) => {
                 *until = Some(now + AWAY);
-                true
+                Try::ForAll
             }
-            None => true,
+            None => Try::AsUsual,
         }
     }
 
@@ -97,6 +97,16 @@ impl Reach {
     }
 }
 
+/// Who may try to get a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Try {
+    /// Nobody, while MySQL is taken to be away.
+    Not,
+    /// After that, each second, one.
+    ForAll,
+    AsUsual,
+}
+
 fn away() -> sqlx::Error {
     std::io::Error::new(ErrorKind::NotConnected, "MySQL was away a moment ago").into()
 }
@@ -125,12 +135,16 @@ mod tests {
         let reach = nobody_listens();
         let now = Instant::now();
         *reach.away_until() = Some(now);
-        assert!(reach.may_try(now));
-        assert!(!reach.may_try(now), "the others wait for that one");
-        assert!(reach.may_try(now + AWAY), "which may have been given up");
+        assert_eq!(reach.may_try(now), Try::ForAll);
+        assert_eq!(reach.may_try(now), Try::Not, "the others wait for that one");
+        assert_eq!(reach.may_try(now + AWAY), Try::ForAll, "which may have been given up");
         *reach.away_until() = Some(now);
-        reach.acquire(ready(Ok(()))).await.unwrap();
-        assert!(reach.may_try(now) && reach.may_try(now));
+        let slow = async {
+            sleep(2 * PATIENCE).await;
+            Ok(())
+        };
+        reach.acquire(slow).await.unwrap();
+        assert_eq!([reach.may_try(now), reach.may_try(now)], [Try::AsUsual; 2]);
     }
 
     #[tokio::test]

@@ -141,7 +141,10 @@ where
             Ok(value)
         }
         // The server answered: it did not commit.
-        Ok(Err(error @ sqlx::Error::Database(_))) => Err(failed(error)),
+        Ok(Err(error @ sqlx::Error::Database(_))) => {
+            roll_back(connections, connection, Some(&error)).await;
+            Err(failed(error))
+        }
         Ok(Err(error)) => Err(TransactionError::CommitUnknown(error)),
         Err(_) => {
             connection.close_on_drop();
