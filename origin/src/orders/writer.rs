@@ -65,11 +65,11 @@ pub struct Writer {
 impl Writer {
     /// An order that waited longer than `longest` is not begun: its shopper was told so, and may have ordered otherwise.
     pub fn new(db: &Db, longest: Duration) -> Writer {
-        let db = db.clone();
+        let desk = Desk { db: db.clone(), longest, apart: Arc::new(Semaphore::new(APART)) };
         Writer {
             batcher: Batcher::new(RULES, move |jobs| {
-                let db = db.clone();
-                Box::pin(async move { write_jobs(&db, in_time(jobs, longest)).await })
+                let desk = desk.clone();
+                Box::pin(async move { desk.write_jobs(jobs).await })
             }),
         }
     }
@@ -86,50 +86,81 @@ impl Writer {
     }
 }
 
-/// The jobs that somebody still waits for.
-fn in_time(jobs: Vec<Job>, longest: Duration) -> Vec<Job> {
-    let (in_time, late): (Vec<Job>, Vec<Job>) =
-        jobs.into_iter().partition(|(draft, _)| draft.keyed.waited() < longest);
-    for (_, answer) in late {
-        let _ = answer.send(Err(WriteError::Failed(OrderError::TooLate)));
-    }
-    in_time
+/// Where batches are written, all of a process.
+#[derive(Clone, Debug)]
+struct Desk {
+    db: Db,
+    longest: Duration,
+    /// Places of orders that are written apart, whatever batch they were in: each keeps a connection while it waits for a row.
+    apart: Arc<Semaphore>,
 }
 
-async fn write_jobs(db: &Db, jobs: Vec<Job>) {
-    let (alone, together): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|(draft, _)| draft.renews_key);
-    if !together.is_empty() {
-        write_together(db, together).await;
+impl Desk {
+    async fn write_jobs(&self, jobs: Vec<Job>) {
+        let (alone, together): (Vec<Job>, Vec<Job>) =
+            self.in_time(jobs).into_iter().partition(|(draft, _)| draft.renews_key);
+        if !together.is_empty() {
+            self.write_together(together).await;
+        }
+        self.write_one_by_one(alone).await;
     }
-    write_one_by_one(db, alone).await;
-}
 
-async fn write_together(db: &Db, jobs: Vec<Job>) {
-    let drafts: Vec<Arc<Draft>> = jobs.iter().map(|(draft, _)| draft.clone()).collect();
-    match commit_together(db, &drafts).await {
-        Ok(Some(replies)) => {
-            for ((_, answer), reply) in jobs.into_iter().zip(replies) {
-                // The task that waits for this is never dropped; only a stop of the runtime drops it.
-                let _ = answer.send(Ok(Written::Made(reply)));
+    /// The jobs that somebody still waits for.
+    fn in_time(&self, jobs: Vec<Job>) -> Vec<Job> {
+        let (in_time, late): (Vec<Job>, Vec<Job>) =
+            jobs.into_iter().partition(|(draft, _)| draft.keyed.waited() < self.longest);
+        for (_, answer) in late {
+            let _ = answer.send(Err(WriteError::Failed(OrderError::TooLate)));
+        }
+        in_time
+    }
+
+    async fn write_together(&self, jobs: Vec<Job>) {
+        let drafts: Vec<Arc<Draft>> = jobs.iter().map(|(draft, _)| draft.clone()).collect();
+        match commit_together(&self.db, &drafts).await {
+            Ok(Some(replies)) => {
+                for ((_, answer), reply) in jobs.into_iter().zip(replies) {
+                    // The task that waits for this is never dropped; only a stop of the runtime drops it.
+                    let _ = answer.send(Ok(Written::Made(reply)));
+                }
+            }
+            Ok(None) => {
+                tracing::debug!(
+                    orders = jobs.len(),
+                    "a batch was rolled back, writing its orders one by one"
+                );
+                self.write_one_by_one(jobs).await;
+            }
+            Err(TransactionError::Failed(error)) => {
+                // Nothing about the orders: each on its own would fare no better.
+                let error = Arc::new(error);
+                for (_, answer) in jobs {
+                    let _ = answer.send(Err(WriteError::Failed(OrderError::Shared(error.clone()))));
+                }
+            }
+            Err(TransactionError::CommitUnknown(error)) => {
+                let error = Arc::new(error);
+                for (_, answer) in jobs {
+                    let _ = answer.send(Err(WriteError::Unknown(error.clone())));
+                }
             }
         }
-        Ok(None) => {
-            tracing::debug!(orders = jobs.len(), "a batch was rolled back, writing its orders one by one");
-            write_one_by_one(db, jobs).await;
+    }
+
+    async fn write_one_by_one(&self, jobs: Vec<Job>) {
+        let mut writing = JoinSet::new();
+        for job in jobs {
+            let desk = self.clone();
+            writing.spawn(async move {
+                // Never closed.
+                let _place = desk.apart.acquire().await;
+                if let Some(job) = desk.in_time(vec![job]).pop() {
+                    write_alone(&desk.db, job).await;
+                }
+            });
         }
-        Err(TransactionError::Failed(error)) => {
-            // Nothing about the orders: each on its own would fare no better.
-            let error = Arc::new(error);
-            for (_, answer) in jobs {
-                let _ = answer.send(Err(WriteError::Failed(OrderError::Shared(error.clone()))));
-            }
-        }
-        Err(TransactionError::CommitUnknown(error)) => {
-            let error = Arc::new(error);
-            for (_, answer) in jobs {
-                let _ = answer.send(Err(WriteError::Unknown(error.clone())));
-            }
-        }
+        // One that panics drops its answer, which says so.
+        while writing.join_next().await.is_some() {}
     }
 }
 
@@ -167,21 +198,6 @@ async fn commit_together(
         }
         Err(error) => Err(error),
     }
-}
-
-async fn write_one_by_one(db: &Db, jobs: Vec<Job>) {
-    let places = Arc::new(Semaphore::new(APART));
-    let mut writing = JoinSet::new();
-    for job in jobs {
-        let (db, places) = (db.clone(), places.clone());
-        writing.spawn(async move {
-            // Never closed; and without a place it would only be one more at a time.
-            let _place = places.acquire().await;
-            write_alone(&db, job).await;
-        });
-    }
-    // One that panics drops its answer, which says so.
-    while writing.join_next().await.is_some() {}
 }
 
 async fn write_alone(db: &Db, (draft, answer): Job) {
