@@ -16,7 +16,7 @@ use super::store::{self, Claim};
 use super::stream::{Entry, Inbox};
 use crate::app::App;
 use crate::crash::{self, Point};
-use crate::db::{TransactionError, is_away};
+use crate::db::{self, TransactionError, is_away};
 
 /// For so long an event waits for somebody who is away; after that, each time that nobody answers is a failure of it.
 const PATIENCE: time::Duration = time::Duration::days(7);
@@ -109,7 +109,7 @@ impl Line {
         let claim = loop {
             let now = self.app.clock.now();
             let claim = Claim { consumer: self.consumer.name, event, until: whole_milliseconds(now + until) };
-            match store::claim(self.app.db.pool(), &claim, now).await {
+            match db::look(store::claim(self.app.db.pool(), &claim, now)).await {
                 Ok(true) => break claim,
                 // Ended, dead, put off, or another worker is at it.
                 Ok(false) => return Some(Answer::There),
@@ -215,7 +215,9 @@ impl Line {
         let (app, event, consumer) = (&self.app, claim.event, claim.consumer);
         let now = app.clock.now();
         // Ended or buried meanwhile by another worker, whose claim came after this one's end.
-        let Some(before) = store::attempts(app.db.pool(), consumer, event).await? else { return Ok(()) };
+        let Some(before) = db::look(store::attempts(app.db.pool(), consumer, event)).await? else {
+            return Ok(());
+        };
         let is_young = happened_at.is_none_or(|happened_at| now - happened_at < PATIENCE);
         let schedule =
             Schedule { retries: app.config.outbox.retries(), away: app.config.outbox.away_retry() };
@@ -225,7 +227,7 @@ impl Line {
             error: &failure.to_string(),
             until: next.wait.map(|wait| whole_milliseconds(now + wait)),
         };
-        match (store::put_off(app.db.pool(), claim, &put_off, now).await?, next.wait) {
+        match (db::look(store::put_off(app.db.pool(), claim, &put_off, now)).await?, next.wait) {
             (false, _) => {}
             (true, Some(wait)) => {
                 tracing::debug!(event, consumer, before, ?wait, error = %failure, "an event is put off");

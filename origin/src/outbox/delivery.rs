@@ -11,7 +11,7 @@ use super::store;
 use super::stream::{Entry, Inbox};
 use crate::app::App;
 use crate::crash::{self, Point};
-use crate::db::{Retryable, TransactionError, is_away};
+use crate::db::{self, Retryable, TransactionError, is_away};
 
 /// Events in one transaction.
 const BATCH: usize = 256;
@@ -138,16 +138,15 @@ impl Work {
     async fn fail(&self, event: i64, failure: &Failure) -> Result<(), sqlx::Error> {
         let (pool, name) = (self.app.db.pool(), self.consumer.name);
         // Ended or buried meanwhile by another worker.
-        let Some(before) = store::attempts(pool, name, event).await? else { return Ok(()) };
+        let Some(before) = db::look(store::attempts(pool, name, event)).await? else { return Ok(()) };
         let failed = before.saturating_add(1);
         let wait = match failure {
             Failure::Permanent(_) => None,
             Failure::Transient(_) => self.app.config.outbox.retries().wait(failed, event),
         };
         let now = self.app.clock.now();
-        let written =
-            store::fail(pool, (name, event), before, &failure.to_string(), wait.map(|wait| now + wait), now)
-                .await?;
+        let (reason, again) = (failure.to_string(), wait.map(|wait| now + wait));
+        let written = db::look(store::fail(pool, (name, event), before, &reason, again, now)).await?;
         match wait {
             _ if !written => {}
             Some(wait) => {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::store;
 use super::stream::{self, Entry, Inbox};
 use crate::app::App;
+use crate::db;
 
 /// Longest wait for a new entry.
 const WAIT: Duration = Duration::from_secs(1);
@@ -74,7 +75,7 @@ impl Inflow {
     async fn prepare(&mut self) -> anyhow::Result<()> {
         self.has_lost |= self.inbox.prepare().await?;
         if self.has_lost {
-            store::make_sent_due(self.app.db.pool(), self.consumer, self.app.clock.now()).await?;
+            db::look(store::make_sent_due(self.app.db.pool(), self.consumer, self.app.clock.now())).await?;
             self.has_lost = false;
         }
         Ok(())

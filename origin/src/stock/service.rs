@@ -13,6 +13,7 @@ use super::model::{Change, Shift};
 use super::sold_out::Outlook;
 use super::store::{self, Movement};
 use crate::app::App;
+use crate::db;
 use crate::db::script::{RowId, Said, Script};
 use crate::idempotency::KEY_LIFE;
 
@@ -192,7 +193,7 @@ pub fn is_sold_out_to(app: &Arc<App>, user: UserId, outlook: Outlook) -> bool {
 
 async fn read_buyers(app: &App, sku: SkuId, reading: u64) {
     let since = app.clock.now() - KEY_LIFE;
-    match store::buyers(app.db.pool(), sku, since, MOST_BUYERS).await {
+    match db::look(store::buyers(app.db.pool(), sku, since, MOST_BUYERS)).await {
         Ok(users) => app.buyers.learn(sku, reading, users),
         Err(error) => {
             tracing::debug!(%error, %sku, "who bought is not known");
