@@ -19,7 +19,7 @@ use anyhow::Context;
 use futures_core::future::BoxFuture;
 use secrecy::ExposeSecret;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Executor, MySql, MySqlConnection, MySqlPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySql, MySqlConnection, MySqlPool};
 use tokio::time::timeout;
 
 pub use self::errors::{is_away, is_closed, is_contention, is_deadlock, is_duplicate, is_shutdown};
@@ -86,14 +86,11 @@ impl Db {
                     Box::pin(async move { in_time(connection.execute("ROLLBACK")).await.map(|_| true) })
                 })
                 .connect_lazy_with(options.clone());
-        // The pool's own ping would wait for ever where a request was given up that was never answered; and one that serves no
-        // more may be another one's replica by now.
+        // The pool's own ping would wait for ever where a request was given up that was never answered. Nothing but a ping: what
+        // was cut off in the middle of an answer leaves a connection whose next words are no answer to a question.
         let statements = pool_options(config, for_statements, first)
             .after_release(|connection, _| {
-                Box::pin(async move {
-                    let read_only = sqlx::query_scalar::<_, i64>("SELECT @@global.read_only");
-                    Ok(in_time(read_only.fetch_one(connection)).await? == 0)
-                })
+                Box::pin(async move { in_time(connection.ping()).await.map(|()| true) })
             })
             .connect_lazy_with(options.clone());
         let reach = Reach::new(options);
