@@ -95,7 +95,7 @@ impl App {
             if offset.is_zero() { Arc::new(SystemClock) } else { Arc::new(WrongClock { offset }) };
         let seal = Seal::new(config.crypto.data_keys.expose_secret())?;
         Ok(Arc::new(App {
-            gate: Gate::new(redis.clone()),
+            gate: Gate::new(redis.clone(), config.orders.twin_within_ms),
             catalog: Catalog::default(),
             sessions: Sessions::load(&config.jwt).context("jwt")?,
             mini: MiniProgram::new(&config.wechat, &redis, &seal, &clock)?,

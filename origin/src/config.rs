@@ -94,12 +94,18 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     pub public_url: String,
     request_timeout_ms: u64,
+    double_tap_seconds: u32,
 }
 
 impl HttpConfig {
     /// Time after which a request is answered with a 503.
     pub fn request_timeout(&self) -> Duration {
         Duration::from_millis(self.request_timeout_ms)
+    }
+
+    /// Two equal requests without a key, closer than this, are one.
+    pub fn double_tap(&self) -> time::Duration {
+        time::Duration::seconds(self.double_tap_seconds.into())
     }
 }
 
@@ -109,6 +115,7 @@ pub struct MysqlConfig {
     pub url: SecretString,
     pub max_connections: u32,
     pub acquire_timeout_ms: u64,
+    pub away_after_ms: u64,
     pub answer_timeout_ms: u64,
     pub lock_wait_seconds: u32,
 }
@@ -228,10 +235,16 @@ pub struct PayConfig {
     pub refund_notify_url: String,
     pub timeout_ms: u64,
     pub call_within_ms: u64,
+    notification_within_ms: u32,
     ask_after_seconds: u32,
 }
 
 impl PayConfig {
+    /// How long keeping a notification and acting on it may take together.
+    pub fn notification_within(&self) -> Duration {
+        Duration::from_millis(self.notification_within_ms.into())
+    }
+
     /// After this long without a word, WeChat is asked whether a prepared payment was made.
     pub fn ask_after(&self) -> Duration {
         Duration::from_secs(self.ask_after_seconds.into())
@@ -261,6 +274,7 @@ pub struct OrdersConfig {
     pub description: String,
     pub most_at_once: usize,
     pub most_without_gate: usize,
+    pub twin_within_ms: u32,
 }
 
 #[derive(Debug, Deserialize)]

@@ -99,7 +99,7 @@ async fn without_redis_each_origin_fetches_for_itself_and_gets_the_same_token() 
 #[tokio::test]
 async fn a_lease_that_redis_gave_in_silence_holds_nobody_up() {
     let redis = Redis::start().await;
-    let plan = plan().on_redis(&redis).setting("FARMGATE_REDIS__RESPONSE_TIMEOUT_MS", 300);
+    let plan = plan().on_redis(&redis).setting("FARMGATE_REDIS__RESPONSE_TIMEOUT_MS", 3000);
     let shop = plan.start().await;
     let shopper = shop.shopper("小王").await;
     shop.wechat.hold(&[FETCH]).await;

@@ -95,11 +95,12 @@ async fn in_a_batch_that_asks_for_too_much_all_that_can_be_made_is_made() {
 
 #[tokio::test]
 async fn an_order_that_cannot_be_written_takes_no_other_with_it() {
-    // As many as open a second lane of the writer, beside the first one's order.
     const OTHERS: usize = 16;
-    let mut shop = Shop::start().await;
+    /// The writer's lanes, and the one that stands in for those that are stuck.
+    const LANES: usize = 3;
+    let mut shop = ShopPlan::new().worker().start().await;
     let (product, sku, _) = shop.first_product().await;
-    let before = shop.stock(sku).await;
+    let (before, level) = (shop.stock(sku).await, shop.gate(sku).await.unwrap());
     let mut calls = buyers(&shop, 1 + OTHERS, product).await;
     shop.change(
         "CREATE TRIGGER refuse BEFORE INSERT ON orders FOR EACH ROW \
@@ -109,22 +110,33 @@ async fn an_order_that_cannot_be_written_takes_no_other_with_it() {
     .await;
     let body = json!({"product_id": product, "quantity": 1, "address_id": calls[3].0.address().await, "remark": "never"});
     calls[3].1 = Call::post("/api/orders", &body).idempotent("one");
-    // One order waits for its stock, so that all others come together.
+    // In each lane an order waits for its stock, so that all others come together.
     let lock = shop.lock_stock(sku).await;
-    let (alone, together) = (vec![calls[0].clone()], calls[1..].to_vec());
-    let first = tokio::spawn(at_once(alone.into_iter()));
-    eventually(LONG, "an order waits for its stock", async || {
-        (shop.waiting_for_stock().await == Some(1)).then_some(())
-    })
-    .await;
-    let others = tokio::spawn(at_once(together.into_iter()));
-    eventually(LONG, "a batch of several orders is rolled back", async || {
-        (largest_rolled_back(&shop.origin().log()) > Some(1)).then_some(())
-    })
-    .await;
+    let mut under_way = Vec::new();
+    for waiting in 1..=LANES {
+        under_way.push(tokio::spawn(at_once([calls[waiting - 1].clone()].into_iter())));
+        eventually(LONG, "an order waits for its stock", async || {
+            (shop.waiting_for_stock().await == i64::try_from(waiting).ok()).then_some(())
+        })
+        .await;
+    }
+    // The one that cannot be written waits the longest, so that it is surely there when the lock goes.
+    for (calls, taken) in [(&calls[3..=3], LANES + 1), (&calls[4..], 1 + OTHERS)] {
+        let calls = calls.to_vec();
+        under_way.push(tokio::spawn(at_once(calls.into_iter())));
+        let left = level - i64::try_from(taken).unwrap();
+        eventually(LONG, "they have passed the gate", async || {
+            (shop.gate(sku).await == Some(left)).then_some(())
+        })
+        .await;
+    }
     lock.rollback().await.unwrap();
-    let mut replies = first.await.unwrap();
-    replies.extend(others.await.unwrap());
+    let mut replies = Vec::new();
+    for some in under_way {
+        replies.extend(some.await.unwrap());
+    }
+    let together = largest_rolled_back(&shop.origin().log());
+    assert!(together > Some(1), "no batch of several orders was rolled back: {together:?}");
     for (index, reply) in replies.iter().enumerate() {
         if index == 3 {
             reply.fails_with(Problem::Internal);

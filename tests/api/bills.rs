@@ -285,6 +285,8 @@ async fn refunds_are_compared_by_their_own_numbers() {
 async fn a_refund_that_nobody_told_us_of_is_found() {
     let shop = ShopPlan::new().worker().hasty_refunds().start().await;
     let number = sold(&shop, 40, "12:00:00").await;
+    // Nor is one under way that comes after all.
+    shop.wechat.misbehave(json!({"notify": [{"fault": "silent"}]})).await;
     let refund = refunded(&shop, &number, 2).await;
     // As if neither the notification nor the question had come through.
     shop.script("UPDATE refunds SET status = 1, refunded_at = NULL").await;

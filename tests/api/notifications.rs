@@ -170,7 +170,7 @@ async fn what_is_refused_is_kept_with_the_reason() {
 
 #[tokio::test]
 async fn what_cannot_be_recorded_in_time_is_a_503_and_comes_again() {
-    let shop = Shop::start().await;
+    let shop = ShopPlan::new().setting("FARMGATE_PAY__NOTIFICATION_WITHIN_MS", 2500).start().await;
     let (shopper, order) = prepaid(&shop).await;
     shop.wechat.misbehave(json!({"retry_scale": 0.02})).await;
     let mut lock = shop.db.begin().await.unwrap();

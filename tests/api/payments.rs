@@ -341,7 +341,10 @@ async fn a_shopper_cancels_an_unpaid_order_and_the_goods_return() {
         );
     }
     assert_eq!(shop.stock(sku).await.held, 0);
-    assert_eq!(shop.gate(sku).await, Some(level + 2));
+    eventually(LONG, "the goods are back at the gate", async || {
+        (shop.gate(sku).await == Some(level + 2)).then_some(())
+    })
+    .await;
     let (refused, _) = shop.wechat.pay_refused(number(&order)).await;
     assert_eq!(refused, 409, "closed at WeChat before it was cancelled here");
 }

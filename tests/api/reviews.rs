@@ -306,8 +306,8 @@ async fn a_check_that_fails_in_passing_is_made_again_and_a_person_may_be_faster(
 #[tokio::test]
 async fn a_worker_that_dies_after_the_check_leaves_it_to_the_next() {
     let mut shop = plan()
-        .setting("FARMGATE_WECHAT__TIMEOUT_MS", 4000)
-        .setting("FARMGATE_OUTBOX__CALL_LEASE_MS", 12_000)
+        .setting("FARMGATE_WECHAT__TIMEOUT_MS", 8000)
+        .setting("FARMGATE_OUTBOX__CALL_LEASE_MS", 24_000)
         .start()
         .await;
     let shopper = shop.shopper("小王").await;

@@ -19,7 +19,7 @@ async fn basket(shop: &Shop, quantity: i64) -> (Shopper, Call) {
 /// The last order of everybody is now longer ago than a double tap takes.
 async fn a_while_passes(shop: &Shop) {
     shop.change(
-        "UPDATE idempotency_keys SET created_at = created_at - INTERVAL 6 SECOND \
+        "UPDATE idempotency_keys SET created_at = created_at - INTERVAL 61 SECOND \
          WHERE idempotency_key LIKE 'auto:%' AND user_id > ",
         0,
     )
@@ -77,7 +77,7 @@ async fn the_same_basket_after_a_while_is_a_second_order() {
             .await
             .unwrap();
     assert_eq!(replies, [second["order_no"].as_str().unwrap()]);
-    assert!(shop.count(written).await >= first_written + 6000);
+    assert!(shop.count(written).await >= first_written + 61_000);
     assert_eq!(shopper.send_order(call.clone()).await.data(), second, "a double tap of the second order");
     // Where the gate knows nothing, too.
     shop.forget_requests().await;
@@ -92,10 +92,11 @@ async fn the_same_basket_after_a_while_is_a_second_order() {
 
 #[tokio::test]
 async fn taps_at_replicas_whose_clocks_differ_are_one_order() {
-    let mut shop = ShopPlan::new().worker().start().await;
+    let plan = ShopPlan::new().worker().setting("FARMGATE_HTTP__DOUBLE_TAP_SECONDS", 15);
+    let mut shop = plan.start().await;
     let (shopper, call) = basket(&shop, 2).await;
     // More than a double tap takes, and less than the edge's signature allows.
-    shop.change_setting("FARMGATE_CLOCK__OFFSET_SECONDS", "9");
+    shop.change_setting("FARMGATE_CLOCK__OFFSET_SECONDS", "20");
     let ahead = shopper.through(&shop.replica().await);
     let first = shopper.send_order(call.clone()).await.data();
     assert_eq!(ahead.send_order(call.clone()).await.data(), first);
@@ -110,10 +111,11 @@ async fn taps_at_replicas_whose_clocks_differ_are_one_order() {
 
 #[tokio::test]
 async fn a_second_tap_that_had_to_wait_for_the_first_is_one_with_it() {
-    let shop = ShopPlan::new().worker().start().await;
+    let plan = ShopPlan::new().worker().setting("FARMGATE_HTTP__DOUBLE_TAP_SECONDS", 10);
+    let shop = plan.start().await;
     let (shopper, call) = basket(&shop, 1).await;
     // Longer than a double tap takes.
-    shop.script("CREATE TRIGGER slow AFTER INSERT ON order_items FOR EACH ROW SET @slept = SLEEP(6)").await;
+    shop.script("CREATE TRIGGER slow AFTER INSERT ON order_items FOR EACH ROW SET @slept = SLEEP(12)").await;
     let first = tokio::spawn({
         let (shopper, call) = (shopper.clone(), call.clone());
         async move { shopper.send_order(call).await }

@@ -23,7 +23,7 @@ fn talkative() -> ShopPlan {
 
 /// The same; a call whose worker died is made again after moments.
 fn impatient() -> ShopPlan {
-    talkative().setting("FARMGATE_OUTBOX__CALL_LEASE_MS", 12_000).setting("FARMGATE_WECHAT__TIMEOUT_MS", 4000)
+    talkative().setting("FARMGATE_OUTBOX__CALL_LEASE_MS", 24_000).setting("FARMGATE_WECHAT__TIMEOUT_MS", 8000)
 }
 
 async fn agrees(shop: &Shop, times: u32) {

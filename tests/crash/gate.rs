@@ -9,18 +9,12 @@ async fn shows(shop: &Shop, sku: i64, level: i64) {
     .await;
 }
 
-/// An origin that dies between the gate and MySQL leaves exactly this: levels lowered, a hold, no order.
-async fn leave_a_hold(shop: &Shop, sku: i64, order_no: &str, quantity: u32, taken_ms: i64) {
-    shop.redis_command(&["DECRBY", &format!(":stock:{sku}"), &quantity.to_string()]).await;
-    shop.write_hold(order_no, sku, quantity, taken_ms).await;
-}
-
 #[tokio::test]
 async fn a_hold_whose_maker_died_is_given_back_and_its_number_is_buried() {
     let shop = ShopPlan::new().worker().start().await;
     let (_, sku, _) = shop.first_product().await;
     let before = i64::from(shop.stock(sku).await.available);
-    leave_a_hold(&shop, sku, "2026010100000000000001", 7, (unix_now() - 60) * 1000).await;
+    shop.leave_hold("2026010100000000000001", sku, 7, (unix_now() - 60) * 1000).await;
     shows(&shop, sku, before).await;
     assert_eq!(shop.count("SELECT COUNT(*) FROM order_tombstones").await, 1);
     let (is_clean, report) = shop.reconcile(&[]).await;
@@ -57,8 +51,8 @@ async fn a_hold_that_cannot_be_decided_keeps_no_other_waiting() {
         .await
         .unwrap();
     // The oldest comes first, round after round.
-    leave_a_hold(&shop, sku, kept, 2, (unix_now() - 90) * 1000).await;
-    leave_a_hold(&shop, sku, free, 3, (unix_now() - 60) * 1000).await;
+    shop.leave_hold(kept, sku, 2, (unix_now() - 90) * 1000).await;
+    shop.leave_hold(free, sku, 3, (unix_now() - 60) * 1000).await;
     shows(&shop, sku, before - 2).await;
     assert_eq!(shop.holds().await, [kept]);
     books.rollback().await.unwrap();
@@ -70,7 +64,7 @@ async fn a_young_hold_is_left_to_its_maker() {
     let shop = ShopPlan::new().worker().start().await;
     let (_, sku, _) = shop.first_product().await;
     let before = i64::from(shop.stock(sku).await.available);
-    leave_a_hold(&shop, sku, "2026010100000000000002", 3, unix_now() * 1000 + 60_000).await;
+    shop.leave_hold("2026010100000000000002", sku, 3, unix_now() * 1000 + 60_000).await;
     // A level that is wrong besides is mended around the hold: what is held counts as right.
     shop.redis_command(&["INCRBY", &format!(":stock:{sku}"), "50"]).await;
     shows(&shop, sku, before - 3).await;

@@ -121,11 +121,11 @@ async fn with_mysql_away_each_order_is_refused_at_once() {
     let shopper = shop.shopper("小王").await;
     let address = shopper.address().await;
     mysql.kill();
-    let begun = Instant::now();
     for _ in 0..40 {
+        let begun = Instant::now();
         shopper.try_order(product, 1, address).await.fails_with(Problem::Unavailable);
+        assert!(begun.elapsed() < patience, "nobody waits for a connection until the time is up");
     }
-    assert!(begun.elapsed() < patience, "nobody waits for a connection until the time is up");
     mysql.restart().await;
     eventually(LONG, "an order is made", async || {
         (shopper.try_order(product, 1, address).await.status == 200).then_some(())

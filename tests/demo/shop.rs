@@ -2,11 +2,12 @@
 //! and Redis to see that the books follow.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use farmgate_tests::unique;
+use farmgate_tests::{LONG, redis_connection, unique};
 use redis::aio::MultiplexedConnection;
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 use sqlx::MySqlPool;
@@ -47,13 +48,12 @@ impl Shop {
         // The client wants a TLS provider even for plain HTTP; a second installation is refused and means nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build()?;
-        let redis = redis::Client::open(endpoints.redis_url.as_str()).context("redis_url")?;
         Ok(Shop {
             http,
             edge: endpoints.edge.trim_end_matches('/').to_owned(),
             wechat_sim: endpoints.wechat_sim.trim_end_matches('/').to_owned(),
             mysql: MySqlPool::connect(&endpoints.mysql_url).await.context("MySQL does not answer")?,
-            redis: redis.get_multiplexed_async_connection().await.context("Redis does not answer")?,
+            redis: redis_connection(&endpoints.redis_url).await.context("Redis does not answer")?,
             redis_prefix: redis_prefix.to_owned(),
         })
     }
@@ -80,7 +80,16 @@ impl Shop {
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
-        let reply = request.send().await.with_context(|| format!("{method} {path} got no reply"))?;
+        let begun = Instant::now();
+        let reply = loop {
+            let attempt = request.try_clone().context("a body in memory can be sent again")?;
+            let reply = attempt.send().await.with_context(|| format!("{method} {path} got no reply"))?;
+            // As the mini-program does: what a busy shop cannot do now is asked for again, with the same key.
+            if reply.status() != StatusCode::SERVICE_UNAVAILABLE || begun.elapsed() >= LONG {
+                break reply;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
         let status = reply.status().as_u16();
         let text = reply.text().await.with_context(|| format!("{method} {path}: the reply broke off"))?;
         let mut body: Value = serde_json::from_str(&text)
@@ -159,12 +168,12 @@ impl Shop {
         look: impl AsyncFn() -> Result<Option<T>>,
     ) -> Result<T> {
         let mut tick = tokio::time::interval(Duration::from_millis(100));
-        for _ in 0..100 {
+        for _ in 0..600 {
             tick.tick().await;
             if let Some(found) = look().await? {
                 return Ok(found);
             }
         }
-        bail!("not within ten seconds: {}", what())
+        bail!("not within a minute: {}", what())
     }
 }

@@ -107,7 +107,7 @@ async fn two_edge_keys_are_good_while_they_are_exchanged() {
         shop.api.with_edge_key(key.clone()).get("/api/products").await.data();
     }
     // A nonce belongs to its key: two edges may draw the same.
-    let call = Call { nonce: Some(unique("nonce")), ..Call::get("/api/products") };
+    let call = Call::get("/api/products").stamped();
     for key in [&old, &new] {
         shop.api.with_edge_key(key.clone()).send(call.clone()).await.data();
     }
@@ -171,7 +171,7 @@ async fn another_key_is_a_strangers() {
 #[tokio::test]
 async fn a_replay_is_refused() {
     let shop = Shop::start().await;
-    let call = Call { nonce: Some(unique("nonce")), ..Call::get("/api/products") };
+    let call = Call::get("/api/products").stamped();
     shop.api.send(call.clone()).await.data();
     shop.api.send(call.clone()).await.fails_with(Problem::EdgeSignatureRequired);
     let elsewhere = Call { path: "/api/categories".into(), ..call };
@@ -182,7 +182,7 @@ async fn a_replay_is_refused() {
 async fn a_replay_at_another_origin_is_refused_too() {
     let mut shop = Shop::start().await;
     let replica = shop.replica().await;
-    let call = Call { nonce: Some(unique("nonce")), ..Call::get("/api/products") };
+    let call = Call::get("/api/products").stamped();
     shop.api.send(call.clone()).await.data();
     replica.send(call).await.fails_with(Problem::EdgeSignatureRequired);
 }
@@ -191,7 +191,7 @@ async fn a_replay_at_another_origin_is_refused_too() {
 async fn a_replay_is_refused_while_redis_is_away() {
     let shop = ShopPlan::new().redis_cable().start().await;
     shop.redis_cable().pull();
-    let call = Call { nonce: Some(unique("nonce")), ..Call::get("/api/products") };
+    let call = Call::get("/api/products").stamped();
     shop.api.send(call.clone()).await.data();
     shop.api.send(call).await.fails_with(Problem::EdgeSignatureRequired);
 }
@@ -199,11 +199,11 @@ async fn a_replay_is_refused_while_redis_is_away() {
 #[tokio::test]
 async fn a_replay_is_refused_when_redis_has_gone_or_forgotten_meanwhile() {
     let shop = ShopPlan::new().redis_cable().start().await;
-    let before = Call { nonce: Some(unique("nonce")), ..Call::get("/api/products") };
+    let before = Call::get("/api/products").stamped();
     shop.api.send(before.clone()).await.data();
     shop.redis_cable().pull();
     shop.api.send(before.clone()).await.fails_with(Problem::EdgeSignatureRequired);
-    let during = Call { nonce: Some(unique("nonce")), ..Call::get("/api/products") };
+    let during = Call::get("/api/products").stamped();
     shop.api.send(during.clone()).await.data();
     // Back again, Redis knows nothing of what came meanwhile.
     shop.redis_cable().plug();

@@ -1,6 +1,6 @@
 //! What one client may ask of the origin, however many edges and origins it goes through, and with Redis away.
 
-use farmgate_tests::{Call, LONG, Problem, Shop, ShopPlan, Shopper, eventually, json, unique};
+use farmgate_tests::{Call, LONG, Problem, Shop, ShopPlan, Shopper, eventually, json};
 use tokio::task::JoinSet;
 
 /// So slow that nothing comes back within a test: four at once, one of them by the process's own count.
@@ -138,13 +138,12 @@ async fn what_a_busy_shopper_sent_is_not_sent_again_at_another_replica() {
     let mut shop = limited("USER_READS", EIGHT).start().await;
     let shopper = shop.shopper("小王").await;
     let elsewhere = shopper.through(&shop.replica().await);
-    let signed = || Call { nonce: Some(unique("nonce")), ..Call::get("/api/user/info") };
     // Beyond its own count the one takes nonces together with the limits, the other still by themselves, and then as the first.
     for busy in [&shopper, &elsewhere] {
         for _ in 0..2 {
             busy.api.get("/api/user/info").await.data();
         }
-        let call = signed();
+        let call = Call::get("/api/user/info").stamped();
         shopper.api.send(call.clone()).await.data();
         elsewhere.api.send(call).await.fails_with(Problem::EdgeSignatureRequired);
     }
@@ -154,7 +153,7 @@ async fn what_a_busy_shopper_sent_is_not_sent_again_at_another_replica() {
 async fn a_replica_whose_clock_is_ahead_speaks_for_nobodys_future() {
     let mut shop = limited("USER_READS", EIGHT).start().await;
     let shopper = shop.shopper("小王").await;
-    shop.change_setting("FARMGATE_CLOCK__OFFSET_SECONDS", "25");
+    shop.change_setting("FARMGATE_CLOCK__OFFSET_SECONDS", "10");
     let ahead = shopper.through(&shop.replica().await);
     // Each counts a quarter, two, by itself, and Redis the six that are left: all are used up and none is refused.
     for busy in [&ahead, &shopper] {
@@ -234,7 +233,7 @@ async fn a_refusal_for_the_limit_takes_the_nonce_too() {
     for _ in 0..4 {
         shopper.api.get("/api/user/info").await.data();
     }
-    let call = Call { nonce: Some(farmgate_tests::unique("nonce")), ..Call::get("/api/user/info") };
+    let call = Call::get("/api/user/info").stamped();
     shopper.api.send(call.clone()).await.is_limited();
     shopper.api.send(call).await.fails_with(Problem::EdgeSignatureRequired);
 }

@@ -38,7 +38,7 @@ async fn a_missing_short_or_plain_setting_is_refused_at_the_start_by_name() {
         (vec![("FARMGATE_PAY__NOTIFY_URL", "https://shop.example/n?a=1")], "notify_url"),
         (vec![("FARMGATE_PAY__MCHID", "160000000116000000011600000001160")], "mchid"),
         (vec![("FARMGATE_PAY__PLATFORM_KEYS", "PUB_KEY_ID_01=/nowhere.pem")], "platform_keys"),
-        (vec![("FARMGATE_PAY__TIMEOUT_MS", "9000")], "timeout_ms"),
+        (vec![("FARMGATE_PAY__TIMEOUT_MS", "20001")], "timeout_ms"),
         (vec![("FARMGATE_ORDERS__DESCRIPTION", "苹果🍎")], "description"),
         (vec![production, ("FARMGATE_CLOCK__OFFSET_SECONDS", "1")], "offset_seconds"),
         (vec![("FARMGATE_MYSQL__URL", "")], "mysql"),

@@ -38,13 +38,22 @@ pub struct Call {
     pub body: Vec<u8>,
     /// Seconds added to the edge's clock.
     pub skew: i64,
-    /// The nonce to sign with, instead of a fresh one.
+    /// The nonce to sign with, instead of a fresh one, and the second, instead of that in which it is sent.
     pub nonce: Option<String>,
+    pub signed_at: Option<i64>,
 }
 
 impl Call {
     pub fn new(method: Method, path: &str) -> Call {
-        Call { method, path: path.to_owned(), headers: vec![], body: vec![], skew: 0, nonce: None }
+        Call {
+            method,
+            path: path.to_owned(),
+            headers: vec![],
+            body: vec![],
+            skew: 0,
+            nonce: None,
+            signed_at: None,
+        }
     }
 
     pub fn get(path: &str) -> Call {
@@ -76,6 +85,12 @@ impl Call {
     pub fn header(mut self, name: &str, value: &str) -> Call {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// With a nonce and a second of its own, whenever it is sent: twice is a replay.
+    #[must_use]
+    pub fn stamped(self) -> Call {
+        Call { nonce: Some(unique("nonce")), signed_at: Some(unix_now()), ..self }
     }
 
     #[must_use]
@@ -221,7 +236,7 @@ impl Caller {
     fn edge_headers(&self, key: &EdgeKey, call: &Call) -> Vec<(&'static str, String)> {
         let request_id = unique("request");
         let nonce = call.nonce.clone().unwrap_or_else(|| unique("nonce"));
-        let timestamp = (unix_now() + call.skew).to_string();
+        let timestamp = (call.signed_at.unwrap_or_else(unix_now) + call.skew).to_string();
         let signature = Signed {
             method: call.method.as_str(),
             path_and_query: &call.path,

@@ -33,6 +33,11 @@ impl Shop {
         .await;
     }
 
+    /// Forgets those that were noted so far, also while their transactions go on.
+    pub async fn forget_writers(&self) {
+        self.script("DELETE FROM writers").await;
+    }
+
     /// The most orders that one connection has written since. While nothing is committed, those of a connection are of one
     /// transaction.
     pub async fn most_by_one_writer(&self) -> i64 {

@@ -65,8 +65,21 @@ impl Shop {
 
     /// Writes a hold of an order as the gate does: so many of a SKU, taken at a moment in milliseconds since 1970.
     pub async fn write_hold(&self, order_no: &str, sku: i64, quantity: u32, taken_ms: i64) {
-        let hold = format!("{taken_ms} 1:of-a-test {}:stock:{sku} {quantity}", self.schema.name);
+        let hold = self.hold_of(sku, quantity, taken_ms);
         self.redis_command(&["HSET", ":held", order_no, &hold]).await;
+    }
+
+    /// The same, and takes the goods, as one does who dies between the gate and MySQL.
+    pub async fn leave_hold(&self, order_no: &str, sku: i64, quantity: u32, taken_ms: i64) {
+        let script = "redis.call('DECRBY', KEYS[1], ARGV[1]) redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])";
+        let (level, quantity_text) = (format!(":stock:{sku}"), quantity.to_string());
+        let hold = self.hold_of(sku, quantity, taken_ms);
+        let call = ["EVAL", script, "2", &level, ":held", &quantity_text, order_no, &hold];
+        self.redis_command(&call).await;
+    }
+
+    fn hold_of(&self, sku: i64, quantity: u32, taken_ms: i64) -> String {
+        format!("{taken_ms} 1:of-a-test {}:stock:{sku} {quantity}", self.schema.name)
     }
 
     /// Every hold in the gate is now as old as one whose maker is gone for good.

@@ -48,7 +48,7 @@ pub use keyring::Keyring;
 pub use process::Process;
 pub use refunds::Refund;
 pub use reply::Reply;
-pub use servers::{Mysql, Redis};
+pub use servers::{Mysql, Redis, redis_connection};
 pub use shop::{Shop, ShopPlan};
 pub use shopper::{Shopper, bought, number, ordered, status};
 pub use tap::{Line, Seen, Tap};

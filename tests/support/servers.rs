@@ -187,7 +187,7 @@ impl Redis {
 
 /// A connection of a test's own, which waits as long as a test waits for anything; the library's own limits are a second
 /// and half of one.
-pub(crate) async fn redis_connection(url: &str) -> RedisResult<MultiplexedConnection> {
+pub async fn redis_connection(url: &str) -> RedisResult<MultiplexedConnection> {
     let patient =
         AsyncConnectionConfig::new().set_connection_timeout(Some(LONG)).set_response_timeout(Some(LONG));
     redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&patient).await

@@ -194,6 +194,13 @@ impl Shop {
             // Nor does MySQL hang, and tests keep rows locked until all is as they want it.
             ("FARMGATE_MYSQL__ANSWER_TIMEOUT_MS", "60000".to_owned()),
             ("FARMGATE_MYSQL__LOCK_WAIT_SECONDS", "50".to_owned()),
+            // Who stands still for some seconds is slow, and no more.
+            ("FARMGATE_HTTP__REQUEST_TIMEOUT_MS", "25000".to_owned()),
+            ("FARMGATE_PAY__TIMEOUT_MS", "20000".to_owned()),
+            ("FARMGATE_PAY__CALL_WITHIN_MS", "20000".to_owned()),
+            ("FARMGATE_HTTP__DOUBLE_TAP_SECONDS", "60".to_owned()),
+            ("FARMGATE_ORDERS__TWIN_WITHIN_MS", "9000".to_owned()),
+            ("FARMGATE_PAY__NOTIFICATION_WITHIN_MS", "10000".to_owned()),
             ("FARMGATE_WECHAT__BASE_URL", wechat.url().to_owned()),
             ("FARMGATE_PAY__BASE_URL", wechat.url().to_owned()),
             ("FARMGATE_PAY__BACKUP_BASE_URL", String::new()),
@@ -205,14 +212,15 @@ impl Shop {
         ];
         settings.extend(own.map(|(name, value)| (name.to_owned(), value)));
         // Only a MySQL that this test takes away is ever away.
-        if is_mysql_spared {
-            settings.push(("FARMGATE_MYSQL__ACQUIRE_TIMEOUT_MS".to_owned(), "9000".to_owned()));
+        let patience = if is_mysql_spared { "9000" } else { "4000" };
+        for name in ["ACQUIRE_TIMEOUT_MS", "AWAY_AFTER_MS"] {
+            settings.push((format!("FARMGATE_MYSQL__{name}"), patience.to_owned()));
         }
         settings.extend(LIMITS.map(|name| (format!("FARMGATE_LIMITS__{name}"), UNLIMITED.to_owned())));
         settings.extend(plan.settings);
 
         for step in ["migrate", "seed"] {
-            process::run(step, Command::new(env::origin_binary()).arg(step), &settings).await;
+            process::run(step, Command::new(env::origin_binary()).arg(step), &patient(&settings)).await;
         }
         let db = MySqlPool::connect_lazy(&schema.mysql_url()).expect("the schema's URL is well formed");
         if !plan.stock.is_empty() {
@@ -431,7 +439,7 @@ impl Shop {
 
     /// Runs a subcommand of the origin to its end: whether it succeeded, and what it said.
     pub async fn command(&self, arguments: &[&str]) -> (bool, String) {
-        process::try_run(Command::new(env::origin_binary()).args(arguments), &self.settings).await
+        process::try_run(Command::new(env::origin_binary()).args(arguments), &patient(&self.settings)).await
     }
 
     /// What `farmgate-origin serve` says when it is to die at a point that there is none of, and whether it served.
@@ -498,9 +506,19 @@ async fn start_origin(name: &str, folder: &Path, settings: &[(String, String)]) 
     (origin, url)
 }
 
+/// For a command that is asked once: what it needs is there, if not at once.
+fn patient(settings: &[(String, String)]) -> Vec<(String, String)> {
+    let names = ["MYSQL__ACQUIRE_TIMEOUT_MS", "MYSQL__AWAY_AFTER_MS", "REDIS__RESPONSE_TIMEOUT_MS"];
+    let longer = names.map(|name| (format!("FARMGATE_{name}"), "30000".to_owned()));
+    [settings, &longer].concat()
+}
+
 async fn start_wechat(folder: &Path) -> Wechat {
     let mut command = Command::new(env::wechat_sim_binary());
-    command.args(["serve", "--listen", "127.0.0.1:0", "--dir"]).arg(env::keys_folder().join("wechat"));
+    // Longer than the origin takes for it (`FARMGATE_PAY__NOTIFICATION_WITHIN_MS`).
+    command
+        .args(["serve", "--answer-within-ms", "20000", "--listen", "127.0.0.1:0", "--dir"])
+        .arg(env::keys_folder().join("wechat"));
     let mut process = Process::start("wechat-sim", &mut command, folder, &[]);
     let url = process.listening().await;
     Wechat::new(&url, process)

@@ -1,10 +1,13 @@
 //! A shopper who is logged in, and the few steps that most tests begin with.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
 use crate::caller::{Call, Caller, unique};
 use crate::reply::Reply;
 use crate::shop::Shop;
+use crate::until::LONG;
 use crate::wechat::Wechat;
 
 /// Somebody with a token. Calls go out as the edge, which names this shopper as the subject, or as a phone.
@@ -16,9 +19,17 @@ pub struct Shopper {
 }
 
 impl Shopper {
-    /// Logs the shopper of this name in, through whatever `caller` calls.
+    /// Logs the shopper of this name in, through whatever `caller` calls; once more with a new code where the shop or WeChat is
+    /// too slow for it.
     pub async fn log_in(caller: &Caller, name: &str) -> Shopper {
-        let data = caller.post("/api/user/login", &json!({"code": Shopper::code(name)})).await.data();
+        let begun = Instant::now();
+        let reply = loop {
+            let reply = caller.post("/api/user/login", &json!({"code": Shopper::code(name)})).await;
+            if reply.status != 503 || begun.elapsed() > LONG {
+                break reply;
+            }
+        };
+        let data = reply.data();
         let token = data["token"].as_str().expect("a login gives a token").to_owned();
         let id = data["userInfo"]["id"].as_i64().expect("a login gives the user's id");
         Shopper { api: caller.with_token(&token).with_subject(&id.to_string()), id, name: name.to_owned() }

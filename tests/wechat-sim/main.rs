@@ -25,6 +25,7 @@ mod token;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -50,6 +51,9 @@ enum Command {
         dir: PathBuf,
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
+        /// How long the answer to a notification is awaited, in milliseconds; WeChat awaits it for five seconds.
+        #[arg(long, default_value_t = 5000)]
+        answer_within_ms: u64,
     },
 }
 
@@ -62,8 +66,9 @@ async fn main() -> Result<()> {
             println!("{word} the merchant's credentials in {}", dir.display());
             Ok(())
         }
-        Command::Serve { dir, listen } => {
-            serve(state::Sim::new(keys::Keys::load(&dir)?, plain_http()?), listen).await
+        Command::Serve { dir, listen, answer_within_ms } => {
+            let answer_within = Duration::from_millis(answer_within_ms);
+            serve(state::Sim::new(keys::Keys::load(&dir)?, plain_http()?, answer_within), listen).await
         }
     }
 }

@@ -18,8 +18,6 @@ use crate::state::{Order, Shared, Sim, TradeState, beijing_time, now};
 /// Seconds between one attempt and the next.
 const RETRY_SECONDS: [u32; 15] =
     [15, 15, 30, 180, 600, 1200, 1800, 1800, 1800, 3600, 10_800, 10_800, 10_800, 21_600, 21_600];
-/// How long the shop may take to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// One notification; its id and content stay the same over all attempts.
 #[derive(Clone, Debug)]
@@ -165,7 +163,7 @@ impl Notice {
         let signer =
             if faults.contains(&NotifyFault::ForgedSignature) { Signer::Stranger } else { Signer::Platform };
         let sent_at = if faults.contains(&NotifyFault::StaleTimestamp) { now() - 600 } else { now() };
-        let mut request = sim.http.post(&self.notify_url).timeout(ANSWER_WITHIN);
+        let mut request = sim.http.post(&self.notify_url).timeout(sim.answer_within);
         for (name, value) in signature_headers(&sim.keys, signer, sent_at, &body) {
             let probe = name == "wechatpay-signature" && faults.contains(&NotifyFault::Signtest);
             let value = if probe { format!("WECHATPAY/SIGNTEST/{}", random_nonce()) } else { value };
@@ -309,7 +307,8 @@ mod tests {
     async fn an_unreachable_shop_is_reported_and_not_taken() {
         let keys = fixture::keys();
         let notice = notice(&keys, 1);
-        let answer = notice.once(&Sim::new(keys, crate::plain_http().unwrap()), &[]).await;
+        let answer =
+            notice.once(&Sim::new(keys, crate::plain_http().unwrap(), Duration::from_secs(60)), &[]).await;
         assert!(!answer.is_taken());
         assert!(answer.notify_error.unwrap().contains("cannot reach"));
     }

@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -35,6 +36,8 @@ pub struct Sim {
     pub keys: Keys,
     /// Calls the shop's notification address.
     pub http: reqwest::Client,
+    /// How long the shop may take to answer a notification.
+    pub answer_within: Duration,
     books: Mutex<Books>,
 }
 
@@ -59,8 +62,8 @@ pub struct Books {
 }
 
 impl Sim {
-    pub fn new(keys: Keys, http: reqwest::Client) -> Shared {
-        Arc::new(Sim { keys, http, books: Mutex::default() })
+    pub fn new(keys: Keys, http: reqwest::Client, answer_within: Duration) -> Shared {
+        Arc::new(Sim { keys, http, answer_within, books: Mutex::default() })
     }
 
     pub fn books(&self) -> MutexGuard<'_, Books> {

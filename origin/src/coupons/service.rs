@@ -122,7 +122,8 @@ pub async fn claim(
     id: CouponIssueId,
 ) -> Result<Coupon, CouponError> {
     let now = whole_milliseconds(app.clock.now());
-    let keyed = Keyed::new(user, key, &format!("POST /api/coupons/{id}/claim"), &())?;
+    let operation = format!("POST /api/coupons/{id}/claim");
+    let keyed = Keyed::new(user, key, &operation, &(), app.config.http.double_tap())?;
     if let Earlier::Reply(coupon) = keyed.earlier(&app.reads.keys).await? {
         return Ok(coupon);
     }

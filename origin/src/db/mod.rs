@@ -93,7 +93,7 @@ impl Db {
                 Box::pin(async move { in_time(connection.ping()).await.map(|()| true) })
             })
             .connect_lazy_with(options.clone());
-        let reach = Reach::new(options);
+        let reach = Reach::new(options, Duration::from_millis(config.away_after_ms));
         Ok(Db {
             for_lookups: Kept::new(statements.clone(), reach.clone(), for_statements.div_ceil(2)),
             statements,

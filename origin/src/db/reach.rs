@@ -14,21 +14,21 @@ use tokio::time::{sleep, timeout};
 const AWAY: Duration = Duration::from_secs(1);
 /// Whoever waits so long for a connection wonders why, and again each time.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How long MySQL may take to let somebody in who wonders.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
 /// What is known. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Reach {
     options: MySqlConnectOptions,
+    /// How long MySQL may take to let somebody in who wonders.
+    answers_within: Duration,
     away_until: Arc<Mutex<Option<Instant>>>,
     /// Held by the one who looks.
     looking: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Reach {
-    pub fn new(options: MySqlConnectOptions) -> Reach {
-        Reach { options, away_until: Arc::default(), looking: Arc::default() }
+    pub fn new(options: MySqlConnectOptions, answers_within: Duration) -> Reach {
+        Reach { options, answers_within, away_until: Arc::default(), looking: Arc::default() }
     }
 
     /// Waits for a connection no longer than MySQL is known to be there.
@@ -39,20 +39,16 @@ impl Reach {
         &self,
         acquire: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, sqlx::Error> {
-        let acquired = match self.may_try(Instant::now()) {
+        match self.may_try(Instant::now()) {
             Try::Not => return Err(away()),
-            // It is waited for as long as MySQL may take to let somebody in; the others are told of the outcome.
-            Try::ForAll => timeout(ANSWERS_WITHIN, acquire).await.unwrap_or_else(|_| Err(away())),
-            Try::AsUsual => tokio::select! {
-                biased;
-                acquired = acquire => acquired,
-                () = self.found_away() => Err(away()),
-            },
-        };
-        if acquired.is_ok() {
-            *self.away_until() = None;
+            Try::ForAll if self.looks_away().await => return Err(away()),
+            Try::ForAll | Try::AsUsual => {}
         }
-        acquired
+        tokio::select! {
+            biased;
+            acquired = acquire => acquired,
+            () = self.found_away() => Err(away()),
+        }
     }
 
     fn may_try(&self, now: Instant) -> Try {
@@ -67,8 +63,7 @@ impl Reach {
         }
     }
 
-    /// Ends when MySQL is found to be away, by this caller or by another. One that merely lets nobody in now says why to those
-    /// who connect.
+    /// Ends when MySQL is found to be away, by this caller or by another.
     async fn found_away(&self) {
         loop {
             sleep(PATIENCE).await;
@@ -76,20 +71,25 @@ impl Reach {
                 return;
             }
             let Ok(_looking) = self.looking.try_lock() else { continue };
-            let is_away = match timeout(ANSWERS_WITHIN, self.options.connect()).await {
-                Ok(Ok(connection)) => {
-                    // Ended properly: MySQL shuts out those who connect and leave.
-                    let _ = connection.close().await;
-                    false
-                }
-                Ok(Err(error)) => matches!(error, sqlx::Error::Io(_)),
-                Err(_) => true,
-            };
-            if is_away {
-                *self.away_until() = Some(Instant::now() + AWAY);
+            if self.looks_away().await {
                 return;
             }
         }
+    }
+
+    /// Goes to see whether MySQL is away, for all. One that merely lets nobody in now says why to those who connect.
+    async fn looks_away(&self) -> bool {
+        let is_away = match timeout(self.answers_within, self.options.connect()).await {
+            Ok(Ok(connection)) => {
+                // Ended properly: MySQL shuts out those who connect and leave.
+                let _ = connection.close().await;
+                false
+            }
+            Ok(Err(error)) => matches!(error, sqlx::Error::Io(_)),
+            Err(_) => true,
+        };
+        *self.away_until() = is_away.then(|| Instant::now() + AWAY);
+        is_away
     }
 
     fn away_until(&self) -> MutexGuard<'_, Option<Instant>> {
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     fn nobody_listens() -> Reach {
-        Reach::new("mysql://a:b@127.0.0.1:1/c".parse().unwrap())
+        Reach::new("mysql://a:b@127.0.0.1:1/c".parse().unwrap(), AWAY)
     }
 
     #[tokio::test]
@@ -131,20 +131,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_a_while_one_tries_and_its_success_is_everybodys() {
+    async fn after_a_while_one_goes_to_see_and_tells_the_others() {
         let reach = nobody_listens();
         let now = Instant::now();
         *reach.away_until() = Some(now);
         assert_eq!(reach.may_try(now), Try::ForAll);
         assert_eq!(reach.may_try(now), Try::Not, "the others wait for that one");
         assert_eq!(reach.may_try(now + AWAY), Try::ForAll, "which may have been given up");
+        // Still away, which takes no longer to see than somebody to say so, and is told for as long as ever.
         *reach.away_until() = Some(now);
-        let slow = async {
-            sleep(2 * PATIENCE).await;
-            Ok(())
-        };
-        reach.acquire(slow).await.unwrap();
-        assert_eq!([reach.may_try(now), reach.may_try(now)], [Try::AsUsual; 2]);
+        let at_hand = ready(Ok::<(), _>(()));
+        assert!(crate::db::is_away(&reach.acquire(at_hand).await.unwrap_err()));
+        assert!(reach.away_until().is_some_and(|until| until >= now + AWAY));
     }
 
     #[tokio::test]

@@ -29,9 +29,6 @@ pub fn keys(reader: &Reader) -> Keys {
     })
 }
 
-/// Two equal requests without a key, closer than this, are one tap of a nervous finger.
-const DOUBLE_TAP: Duration = Duration::seconds(5);
-
 /// A client repeats within seconds, or after a restart of the phone; a key this old is nobody's any more.
 pub const KEY_LIFE: Duration = Duration::days(7);
 /// Keys forgotten at once, so that no lock is held for long.
@@ -51,8 +48,8 @@ pub struct Keyed {
     user: UserId,
     key: String,
     body_hash: Vec<u8>,
-    /// Made up from the body, since the client sent none.
-    implicit: bool,
+    /// Made up from the body, since the client sent none: then so long after the first an equal request is a second tap of it.
+    double_tap: Option<Duration>,
     /// When the request came. What was stored before is as old as MySQL says, whose clock is everybody's.
     arrived: Instant,
 }
@@ -134,7 +131,7 @@ impl From<IdempotencyError> for ApiError {
 
 impl Keyed {
     /// `operation` is method and path; `body` is what was understood of the request, so that white space and the
-    /// order of fields make no difference.
+    /// order of fields make no difference. Without a key of the client's, an equal request within `double_tap` is the same one.
     ///
     /// # Errors
     /// When the body cannot be written as JSON, which has no case.
@@ -143,13 +140,14 @@ impl Keyed {
         key: Option<String>,
         operation: &str,
         body: &impl Serialize,
+        double_tap: Duration,
     ) -> Result<Keyed, IdempotencyError> {
         let body = serde_json::to_string(body).map_err(IdempotencyError::Reply)?;
         let hash = digest(&SHA256, format!("{operation}\n{body}").as_bytes()).as_ref().to_vec();
-        let implicit = key.is_none();
+        let double_tap = key.is_none().then_some(double_tap);
         // A client's key has at most 64 characters of [A-Za-z0-9_-], so the colon keeps the two kinds apart.
         let key = key.unwrap_or_else(|| format!("auto:{}", farmgate_shared::edge_auth::hex(&hash)));
-        Ok(Keyed { user, key, body_hash: hash, implicit, arrived: Instant::now() })
+        Ok(Keyed { user, key, body_hash: hash, double_tap, arrived: Instant::now() })
     }
 
     /// How long ago the request came.
@@ -164,7 +162,7 @@ impl Keyed {
 
     /// Whether the client sent no key: then this one is made up from the body and holds for a few seconds only.
     pub fn is_implicit(&self) -> bool {
-        self.implicit
+        self.double_tap.is_some()
     }
 
     /// A name of this request that an equal one has too, and no other.
@@ -237,8 +235,8 @@ impl Keyed {
 
     /// Whether the earlier request was done so long before this one came that the shopper means another.
     fn is_stale(&self, row: &store::KeyRow) -> bool {
-        let age = Duration::microseconds(row.age_us);
-        self.implicit && age - self.arrived.elapsed() > DOUBLE_TAP
+        let age_then = Duration::microseconds(row.age_us) - self.arrived.elapsed();
+        self.double_tap.is_some_and(|double_tap| age_then > double_tap)
     }
 
     fn reply_of<T: DeserializeOwned>(&self, row: store::KeyRow) -> Result<T, IdempotencyError> {
@@ -258,19 +256,21 @@ mod tests {
 
     use super::*;
 
+    const DOUBLE_TAP: Duration = Duration::MINUTE;
+
     #[test]
     fn a_second_tap_is_as_late_as_it_came_and_not_as_long_as_it_waited() {
-        let tap = |key| Keyed::new(UserId(1), key, "POST /api/orders", &"an apple").unwrap();
+        let tap = |key| Keyed::new(UserId(1), key, "POST /api/orders", &"an apple", DOUBLE_TAP).unwrap();
         let row = |age: Duration| store::KeyRow {
             body_hash: Vec::new(),
             reply: None,
             age_us: i64::try_from(age.whole_microseconds()).unwrap(),
         };
         let mut second = tap(None);
-        assert!(!second.is_stale(&row(DOUBLE_TAP)) && second.is_stale(&row(2 * DOUBLE_TAP)));
+        assert!(!second.is_stale(&row(DOUBLE_TAP)) && second.is_stale(&row(Duration::HOUR)));
         second.arrived = second.arrived.checked_sub(std::time::Duration::from_secs(60)).unwrap();
         assert!(!second.is_stale(&row(Duration::MINUTE + DOUBLE_TAP)), "it stood in a queue for a minute");
-        assert!(tap(None).is_stale(&row(Duration::MINUTE)));
+        assert!(tap(None).is_stale(&row(Duration::HOUR)));
         assert!(!tap(Some("a-key".to_owned())).is_stale(&row(Duration::WEEK)), "a key is good for longer");
     }
 

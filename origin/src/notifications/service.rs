@@ -2,7 +2,6 @@
 //! decided.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderMap;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -13,11 +12,6 @@ use crate::app::App;
 use crate::crash::{self, Point};
 use crate::wechat::notify::{Label, Notification, NotifyOpener};
 use crate::{payments, refunds};
-
-/// WeChat waits five seconds for the answer, the way through the edge included. So long may keeping and acting take together …
-const WITHIN: Duration = Duration::from_millis(2500);
-/// … and so long the note of what was decided.
-const NOTE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Takes a notification of WeChat's, of whatever kind and wherever it arrived. `Ok` means that what it says is recorded for
 /// good, now or earlier; what cannot be recorded in time is an error, and WeChat sends it again.
@@ -30,7 +24,7 @@ pub async fn take(app: &Arc<App>, headers: &HeaderMap, body: &[u8]) -> Result<Ou
         .platform()
         .verify(headers, body, app.clock.unix_seconds())
         .map_err(NotificationError::Unverified)?;
-    let give_up = Instant::now() + WITHIN;
+    let give_up = Instant::now() + app.config.pay.notification_within();
     let label = NotifyOpener::label(body);
     let kept = timeout_at(give_up, store::keep(app.db.pool(), &label, &signed, body, app.clock.now()))
         .await
@@ -47,7 +41,9 @@ pub async fn take(app: &Arc<App>, headers: &HeaderMap, body: &[u8]) -> Result<Ou
 /// Notes what was decided. Where that fails, what was done stands and WeChat is told the truth about it.
 async fn note(app: &Arc<App>, label: &Label, kept: u64, decision: &Decision) {
     let noting = store::decide(app.db.pool(), kept, decision, app.clock.now());
-    let missing = match timeout(NOTE_WITHIN, noting).await {
+    // WeChat waits for this too: it is given less than half of the time that the rest had.
+    let within = app.config.pay.notification_within() * 2 / 5;
+    let missing = match timeout(within, noting).await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error.to_string(),
         Err(_) => "not in time".to_owned(),

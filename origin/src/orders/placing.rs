@@ -81,7 +81,8 @@ async fn place_uninterrupted(
     outlook: Outlook,
 ) -> Result<CreatedOrder, ApiError> {
     let user = claim.user;
-    let keyed = Keyed::new(user, key, "POST /api/orders", &body).map_err(OrderError::from)?;
+    let double_tap = app.config.http.double_tap();
+    let keyed = Keyed::new(user, key, "POST /api/orders", &body, double_tap).map_err(OrderError::from)?;
     // One shopper's orders go one after the other here, so that the second of two equal taps finds the first one's
     // reply instead of a gate that the first one has just emptied.
     let _turn = app.order_turns.take(user).await;

@@ -81,7 +81,8 @@ pub async fn write(
     input: NewReviews,
 ) -> Result<Vec<OwnReview>, ReviewError> {
     let now = app.clock.now();
-    let keyed = Keyed::new(user, key, &format!("POST /api/orders/{order}/reviews"), &input)?;
+    let operation = format!("POST /api/orders/{order}/reviews");
+    let keyed = Keyed::new(user, key, &operation, &input, app.config.http.double_tap())?;
     if let Earlier::Reply(written) = keyed.earlier(&app.reads.keys).await? {
         return Ok(written);
     }

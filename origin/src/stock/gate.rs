@@ -38,7 +38,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    pub fn new(redis: Redis) -> Gate {
+    /// An equal request waits `twin_within_ms` milliseconds for the one that came first.
+    pub fn new(redis: Redis, twin_within_ms: u32) -> Gate {
         let settling = Batcher::new(SETTLING, {
             let redis = redis.clone();
             move |holds: Vec<OrderNo>| {
@@ -49,7 +50,7 @@ impl Gate {
         let epoch = Arc::new(AtomicI64::new(0));
         Gate {
             settling,
-            taker: Taker::new(&redis, epoch.clone()),
+            taker: Taker::new(&redis, epoch.clone(), twin_within_ms),
             redis,
             epoch,
             release: Script::new(include_str!("release.lua")),

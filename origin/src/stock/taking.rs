@@ -16,10 +16,6 @@ use super::gate::{MARKER_LIFE_MS, keys};
 use crate::db::batch::{Batcher, Rules};
 use crate::redis::Redis;
 
-/// How long an equal request waits for the one that came first, in milliseconds. An order is decided within a few; a
-/// maker that is slower, or died, is no longer waited for.
-const IN_THE_MAKING_MS: u32 = 2000;
-
 /// An order that comes alone is asked for at once; of a rush, those of a millisecond together.
 const RULES: Rules = Rules { name: "take", most: 64, lanes: 2, crowd: 32, pace: Duration::from_millis(1) };
 
@@ -70,10 +66,11 @@ impl fmt::Debug for Taker {
 }
 
 impl Taker {
-    /// `epoch` is the gate's generation as this process knows it.
-    pub fn new(redis: &Redis, epoch: Arc<AtomicI64>) -> Taker {
+    /// `epoch` is the gate's generation as this process knows it; an equal request waits `twin_within_ms` milliseconds for the
+    /// one that came first.
+    pub fn new(redis: &Redis, epoch: Arc<AtomicI64>, twin_within_ms: u32) -> Taker {
         let script = Script::new(include_str!("take.lua"));
-        let counter = Arc::new(Counter { redis: redis.clone(), script, epoch });
+        let counter = Arc::new(Counter { redis: redis.clone(), script, epoch, twin_within_ms });
         let batcher = Batcher::new(RULES, move |asked: Vec<(Taking, oneshot::Sender<Taken>)>| {
             let counter = counter.clone();
             Box::pin(async move {
@@ -104,6 +101,7 @@ struct Counter {
     redis: Redis,
     script: Script,
     epoch: Arc<AtomicI64>,
+    twin_within_ms: u32,
 }
 
 impl Counter {
@@ -120,7 +118,7 @@ impl Counter {
         let redis = &self.redis;
         let mut call = self.script.key(keys::epoch(redis));
         call.key(keys::held(redis)).key(keys::markers(redis));
-        call.arg(self.epoch.load(Ordering::Relaxed)).arg(MARKER_LIFE_MS).arg(IN_THE_MAKING_MS);
+        call.arg(self.epoch.load(Ordering::Relaxed)).arg(MARKER_LIFE_MS).arg(self.twin_within_ms);
         let mut places: HashMap<SkuId, usize> = HashMap::new();
         for Taking { hold, lines, has_looked } in takings {
             call.arg(hold.order_no.as_str()).arg(&hold.request).arg(u8::from(*has_looked)).arg(lines.len());

@@ -51,8 +51,7 @@ pub async fn nothing_is_oversold_or_lost(stage: &Stage, plan: &Plan, errands: &[
 
     let mut taken: HashMap<usize, i32> = HashMap::new();
     for errand in made {
-        let order: Value =
-            errand.shopper.through(&stage.doors.at(0)).see(errand.order.as_ref().unwrap()).await;
+        let order = stage.order(&errand.shopper, errand.order.as_ref().unwrap()).await;
         let lines: u32 = errand.wish.lines.iter().map(|(_, quantity)| quantity).sum();
         let items = order["items"].as_array().unwrap();
         let shown: u64 = items.iter().filter_map(|item| item["quantity"].as_u64()).sum();
@@ -77,15 +76,14 @@ pub async fn coupons_are_where_they_belong(stage: &Stage, errands: &[Errand]) {
     for errand in errands {
         let orders = live.entry(errand.coupon).or_default();
         if let (true, Some(order)) = (errand.wish.coupon, &errand.order) {
-            let seen = errand.shopper.through(&stage.doors.at(0)).see(order).await;
+            let seen = stage.order(&errand.shopper, order).await;
             if seen["status"] != 4 {
                 orders.push(seen["id"].clone());
             }
         }
     }
     for errand in errands {
-        let mine =
-            errand.shopper.through(&stage.doors.at(0)).api.get("/api/coupons/mine?size=100").await.data();
+        let mine = stage.shown(&errand.shopper, "/api/coupons/mine?size=100").await;
         let (orders, list) = (&live[&errand.coupon], mine["list"].as_array().unwrap());
         let shown: Vec<_> =
             list.iter().map(|one| (&one["id"], one["status"].as_str(), &one["order_id"])).collect();

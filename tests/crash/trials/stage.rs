@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use farmgate_tests::{Caller, LONG, Mysql, Process, Redis, Shop, ShopPlan, eventually, json};
+use farmgate_tests::{Caller, LONG, Mysql, Process, Redis, Shop, ShopPlan, Shopper, Value, eventually, json};
 
 use super::plan::{Fault, Plan};
 
@@ -87,6 +87,22 @@ impl Stage {
             armed_worker: plan.worker_dies_at.clone(),
             died_at: Vec::new(),
         }
+    }
+
+    /// What the first origin shows a shopper; one that MySQL left may have to find out first.
+    pub async fn shown(&self, shopper: &Shopper, path: &str) -> Value {
+        let shopper = shopper.through(&self.doors.at(0));
+        let reply = eventually(LONG, path, async || {
+            let reply = shopper.api.get(path).await;
+            (reply.status != 503).then_some(reply)
+        })
+        .await;
+        reply.data()
+    }
+
+    /// The page of an order.
+    pub async fn order(&self, shopper: &Shopper, order: &Value) -> Value {
+        self.shown(shopper, &format!("/api/orders/{}", order["order_id"])).await
     }
 
     /// The fault happens; a server that it kills is back when this returns.
