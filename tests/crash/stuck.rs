@@ -185,23 +185,26 @@ async fn the_mirror_of_the_stock_waits_for_no_order_and_no_order_for_it() {
 
 #[tokio::test]
 async fn a_mysql_that_may_not_be_written_to_any_more_is_left() {
+    const ORDERS: i64 = 30;
     let mysql = Mysql::start().await;
     let shop = ShopPlan::new().stock(STOCK).on_mysql(&mysql).start().await;
     let (product, ..) = shop.first_product().await;
     let (shopper, address) = shoppers(&shop, 1).await.remove(0);
     shopper.api.send(order(product, address, "before")).await.data();
     shop.script("SET GLOBAL super_read_only = 1").await;
-    let newest = "SELECT CAST(MAX(id) AS SIGNED) FROM information_schema.processlist WHERE db = DATABASE()";
-    let newest_connection = async || {
-        eventually(LONG, "MySQL lists its connections", async || shop.count_connections(newest).await).await
+    let connections_so_far = async || -> i64 {
+        let (_, count): (String, String) =
+            sqlx::query_as("SHOW GLOBAL STATUS LIKE 'Connections'").fetch_one(&shop.db).await.unwrap();
+        count.parse().unwrap()
     };
-    let before = newest_connection().await;
+    let before = connections_so_far().await;
     // It may have a successor by now, which a new connection would find: each that is refused is the last on its connection.
-    eventually(LONG, "all of the old connections are left", async || {
+    for _ in 0..ORDERS {
         shopper.api.send(order(product, address, "refused")).await.fails_with(Problem::Unavailable);
-        (newest_connection().await > before).then_some(())
-    })
-    .await;
+    }
+    let anew = connections_so_far().await - before;
+    let at_hand: i64 = shop.setting_of("FARMGATE_MYSQL__MAX_CONNECTIONS").parse().unwrap();
+    assert!(anew >= ORDERS - at_hand, "{anew} connections for {ORDERS} orders");
     shop.script("SET GLOBAL super_read_only = 0; SET GLOBAL read_only = 0").await;
     shopper.api.send(order(product, address, "refused")).await.data();
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_core::future::BoxFuture;
+use tokio::sync::oneshot;
 
 /// Jobs `J` and how a batch of them is done. Cloning shares the queue.
 pub struct Batcher<J> {
@@ -80,6 +81,19 @@ impl<J: Send + 'static> Batcher<J> {
         if opens_lane {
             tokio::spawn(run_lane(self.shared.clone()));
         }
+    }
+}
+
+/// A question, and where its answer goes.
+pub type Asked<Q, A> = (Q, oneshot::Sender<A>);
+
+impl<Q: Send + 'static, A: Send + 'static> Batcher<Asked<Q, A>> {
+    /// The answer to a question; `None` where its batch was given up, which it may have been when all was done. Must be called
+    /// within the runtime.
+    pub async fn ask(&self, question: Q) -> Option<A> {
+        let (asker, answered) = oneshot::channel();
+        self.submit((question, asker));
+        answered.await.ok()
     }
 }
 
@@ -176,7 +190,7 @@ fn lane<J: Send + 'static>(shared: Arc<Shared<J>>) -> BoxFuture<'static, ()> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::{Semaphore, mpsc, oneshot};
+    use tokio::sync::{Semaphore, mpsc};
 
     use super::*;
 

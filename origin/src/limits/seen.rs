@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::{RedisError, RedisResult};
-use tokio::sync::oneshot;
 
-use crate::db::batch::{Batcher, Rules};
+use crate::db::batch::{Asked, Batcher, Rules};
 use crate::redis::Redis;
 
 /// A request that comes while a call is under way goes with the next one; none waits for others to come.
@@ -47,7 +46,7 @@ type Answer = Result<bool, Arc<RedisError>>;
 
 /// Takes nonces for many requests at once.
 pub struct Seen {
-    batcher: Batcher<(Nonce, oneshot::Sender<Answer>)>,
+    batcher: Batcher<Asked<Nonce, Answer>>,
 }
 
 impl fmt::Debug for Seen {
@@ -60,7 +59,7 @@ impl Seen {
     pub fn new(redis: &Redis) -> Seen {
         let redis = redis.clone();
         let dropped = Arc::new(AtomicU64::new(0));
-        let batcher = Batcher::new(RULES, move |asked: Vec<(Nonce, oneshot::Sender<Answer>)>| {
+        let batcher = Batcher::new(RULES, move |asked: Vec<Asked<Nonce, Answer>>| {
             let (redis, dropped) = (redis.clone(), dropped.clone());
             Box::pin(async move {
                 let (nonces, askers): (Vec<Nonce>, Vec<_>) = asked.into_iter().unzip();
@@ -81,10 +80,8 @@ impl Seen {
     /// # Errors
     /// When Redis is away: then it may be remembered or not.
     pub async fn take(&self, nonce: Nonce) -> Answer {
-        let (asker, answered) = oneshot::channel();
-        self.batcher.submit((nonce, asker));
         let gone = || RedisError::from((redis::ErrorKind::Client, "the nonces' batch was given up"));
-        answered.await.unwrap_or_else(|_| Err(Arc::new(gone())))
+        self.batcher.ask(nonce).await.unwrap_or_else(|| Err(Arc::new(gone())))
     }
 }
 

@@ -9,7 +9,7 @@ use farmgate_shared::api::orders::CreatedOrder;
 use farmgate_shared::ids::OrderId;
 use futures_core::future::BoxFuture;
 use sqlx::MySqlConnection;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::draft::Draft;
@@ -17,7 +17,7 @@ use super::service::OrderError;
 use super::store;
 use crate::coupons::service::Spending;
 use crate::crash::{self, Point};
-use crate::db::batch::{Batcher, Rules};
+use crate::db::batch::{Asked, Batcher, Rules};
 use crate::db::script::{Ran, RowId, Said, Script};
 use crate::db::{Db, TransactionError, is_deadlock, is_duplicate, is_shutdown};
 use crate::idempotency::{Keyed, ReplyWithId, Start};
@@ -54,7 +54,7 @@ pub enum WriteError {
 }
 
 type Answer = Result<Written, WriteError>;
-type Job = (Arc<Draft>, oneshot::Sender<Answer>);
+type Job = Asked<Arc<Draft>, Answer>;
 
 /// Writes orders, together where it can.
 #[derive(Debug)]
@@ -79,10 +79,9 @@ impl Writer {
     /// # Errors
     /// [`WriteError`].
     pub async fn write(&self, draft: Arc<Draft>) -> Answer {
-        let (answer, answered) = oneshot::channel();
-        self.batcher.submit((draft, answer));
         // A batch that panicked may have done so on either side of its COMMIT.
-        answered.await.unwrap_or_else(|_| Err(WriteError::Unknown(Arc::new(sqlx::Error::WorkerCrashed))))
+        let lost = || Err(WriteError::Unknown(Arc::new(sqlx::Error::WorkerCrashed)));
+        self.batcher.ask(draft).await.unwrap_or_else(lost)
     }
 }
 

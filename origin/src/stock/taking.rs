@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use farmgate_shared::ids::{OrderNo, SkuId};
 use redis::{RedisResult, Script};
-use tokio::sync::oneshot;
 
 use super::Line;
 use super::gate::{MARKER_LIFE_MS, keys};
-use crate::db::batch::{Batcher, Rules};
+use crate::db::batch::{Asked, Batcher, Rules};
 use crate::redis::Redis;
 
 /// An order that comes alone is asked for at once; of a rush, those of a millisecond together.
@@ -56,7 +55,7 @@ pub enum Taken {
 
 /// Takes for many orders at once.
 pub struct Taker {
-    batcher: Batcher<(Taking, oneshot::Sender<Taken>)>,
+    batcher: Batcher<Asked<Taking, Taken>>,
 }
 
 impl fmt::Debug for Taker {
@@ -71,7 +70,7 @@ impl Taker {
     pub fn new(redis: &Redis, epoch: Arc<AtomicI64>, twin_within_ms: u32) -> Taker {
         let script = Script::new(include_str!("take.lua"));
         let counter = Arc::new(Counter { redis: redis.clone(), script, epoch, twin_within_ms });
-        let batcher = Batcher::new(RULES, move |asked: Vec<(Taking, oneshot::Sender<Taken>)>| {
+        let batcher = Batcher::new(RULES, move |asked: Vec<Asked<Taking, Taken>>| {
             let counter = counter.clone();
             Box::pin(async move {
                 let (takings, askers): (Vec<Taking>, Vec<_>) = asked.into_iter().unzip();
@@ -89,10 +88,7 @@ impl Taker {
 
     /// What the gate says to an order.
     pub async fn take(&self, taking: Taking) -> Taken {
-        let (asker, taken) = oneshot::channel();
-        self.batcher.submit((taking, asker));
-        // A batch that panicked drops its askers.
-        taken.await.unwrap_or(Taken::Unknown)
+        self.batcher.ask(taking).await.unwrap_or(Taken::Unknown)
     }
 }
 
