@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use farmgate_shared::ids::SkuId;
 use futures_core::stream::BoxStream;
-use sqlx::MySqlPool;
+use sqlx::MySqlConnection;
 use tokio::time::Instant;
 
 use super::TooLarge;
@@ -56,7 +56,10 @@ pub enum LoadError {
 /// # Errors
 /// When MySQL is away.
 pub async fn is_outdated(app: &App) -> Result<bool, sqlx::Error> {
-    Ok(store::version(app.db.pool()).await? != app.catalog.snapshot().version)
+    let mut connection = app.db.borrow().await?;
+    let version = store::version(&mut *connection).await?;
+    app.db.give_back(connection);
+    Ok(version != app.catalog.snapshot().version)
 }
 
 /// Loads the snapshot anew, with the stock of its SKUs.
@@ -98,8 +101,8 @@ async fn take_all<T>(
 
 /// Gives a new snapshot the stock of now and puts it in the place of the old one.
 async fn install(app: &App, snapshot: Snapshot) -> Result<(), sqlx::Error> {
-    let pool = app.db.pool();
     let mut following = app.catalog.following.lock().await;
+    let mut connection = app.db.borrow().await?;
     let old = app.catalog.snapshot();
     let mut missing = BTreeSet::new();
     let mut known = Vec::new();
@@ -113,11 +116,12 @@ async fn install(app: &App, snapshot: Snapshot) -> Result<(), sqlx::Error> {
     }
     snapshot.levels.set(known);
     if following.feed.is_none() {
-        following.feed = Some(begin(pool).await?);
-        read_all_stock(pool, &snapshot).await?;
+        following.feed = Some(begin(&mut connection).await?);
+        read_all_stock(&mut connection, &snapshot).await?;
     } else {
-        read_stock(pool, &snapshot, &missing).await?;
+        read_stock(&mut connection, &snapshot, &missing).await?;
     }
+    app.db.give_back(connection);
     app.catalog.replace(Arc::new(snapshot));
     Ok(())
 }
@@ -127,56 +131,58 @@ async fn install(app: &App, snapshot: Snapshot) -> Result<(), sqlx::Error> {
 /// # Errors
 /// When MySQL is away; the stock stays as it was.
 pub async fn refresh_stock(app: &App) -> Result<(), sqlx::Error> {
-    let pool = app.db.pool();
     let mut following = app.catalog.following.lock().await;
     let following = &mut *following;
     let snapshot = app.catalog.snapshot();
     let Some(feed) = &mut following.feed else { return Ok(()) };
+    // Four times a second: each trip more is a trip that an order may have to wait for.
+    let mut connection = app.db.borrow().await?;
     let looked = std::time::Instant::now();
-    match advance(pool, feed, &mut following.unread).await? {
+    match advance(&mut connection, feed, &mut following.unread).await? {
         Ok(()) => {
             stock::service::note_moved(app, &following.unread, looked);
-            read_stock(pool, &snapshot, &following.unread).await?;
+            read_stock(&mut connection, &snapshot, &following.unread).await?;
         }
         Err(Rewritten) => {
             stock::service::note_rewritten(app);
             tracing::warn!("stock movements that were read are gone; reading all stock anew");
-            let anew = begin(pool).await?;
-            read_all_stock(pool, &snapshot).await?;
+            let anew = begin(&mut connection).await?;
+            read_all_stock(&mut connection, &snapshot).await?;
             *feed = anew;
         }
     }
     following.unread.clear();
     let most = app.config.catalog.stock_sweep;
     if most > 0 {
-        let rows = stock_store::levels_after(pool, following.swept, most).await?;
+        let rows = stock_store::levels_after(&mut connection, following.swept, most).await?;
         let is_round = rows.len() < most as usize;
         following.swept = if is_round { 0 } else { rows.last().map_or(0, |(sku, _)| *sku) };
         show(&snapshot, rows);
     }
+    app.db.give_back(connection);
     Ok(())
 }
 
 /// A feed that has been read to its end once.
-async fn begin(pool: &MySqlPool) -> Result<Feed, sqlx::Error> {
-    let mut feed = Feed::before(stock_store::last_movement(pool).await?);
+async fn begin(connection: &mut MySqlConnection) -> Result<Feed, sqlx::Error> {
+    let mut feed = Feed::before(stock_store::last_movement(connection).await?);
     // A feed that has read nothing yet cannot miss anything that it read.
-    let _ = advance(pool, &mut feed, &mut BTreeSet::new()).await?;
+    let _ = advance(connection, &mut feed, &mut BTreeSet::new()).await?;
     Ok(feed)
 }
 
 /// Reads what moved since the last look. What the feed has taken is in `unread`, also when the rest cannot be read.
 async fn advance(
-    pool: &MySqlPool,
+    connection: &mut MySqlConnection,
     feed: &mut Feed,
     unread: &mut BTreeSet<SkuId>,
 ) -> Result<Result<(), Rewritten>, sqlx::Error> {
     let missing = feed.missing(RANGES, Instant::now());
     if !missing.is_empty() {
-        unread.extend(feed.take_late(&stock_store::movements_within(pool, missing).await?));
+        unread.extend(feed.take_late(&stock_store::movements_within(connection, missing).await?));
     }
     loop {
-        let movements = stock_store::movements_from(pool, feed.next(), MOVEMENTS).await?;
+        let movements = stock_store::movements_from(connection, feed.next(), MOVEMENTS).await?;
         match feed.take_new(&movements, Instant::now()) {
             Ok(new) => unread.extend(new),
             Err(rewritten) => return Ok(Err(rewritten)),
@@ -188,24 +194,24 @@ async fn advance(
 }
 
 async fn read_stock(
-    pool: &MySqlPool,
+    connection: &mut MySqlConnection,
     snapshot: &Snapshot,
     skus: &BTreeSet<SkuId>,
 ) -> Result<(), sqlx::Error> {
     if skus.len() > MANY {
-        return read_all_stock(pool, snapshot).await;
+        return read_all_stock(connection, snapshot).await;
     }
     let skus: Vec<SkuId> = skus.iter().copied().collect();
     for portion in skus.chunks(SKUS) {
-        show(snapshot, stock_store::levels(pool, portion).await?);
+        show(snapshot, stock_store::levels(connection, portion).await?);
     }
     Ok(())
 }
 
-async fn read_all_stock(pool: &MySqlPool, snapshot: &Snapshot) -> Result<(), sqlx::Error> {
+async fn read_all_stock(connection: &mut MySqlConnection, snapshot: &Snapshot) -> Result<(), sqlx::Error> {
     let mut after = 0;
     loop {
-        let rows = stock_store::levels_after(pool, after, MOVEMENTS).await?;
+        let rows = stock_store::levels_after(connection, after, MOVEMENTS).await?;
         let Some((last, _)) = rows.last() else { return Ok(()) };
         after = *last;
         show(snapshot, rows);

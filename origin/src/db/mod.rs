@@ -19,6 +19,7 @@ use anyhow::Context;
 use futures_core::future::BoxFuture;
 use secrecy::ExposeSecret;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
+use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySql, MySqlConnection, MySqlPool};
 use tokio::time::timeout;
 
@@ -116,14 +117,27 @@ impl Db {
     where
         F: for<'c> FnOnce(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>,
     {
-        let mut connection = self.for_lookups.take().await?;
+        let mut connection = self.borrow().await?;
         let Ok(value) = timeout(self.answer_timeout, read(&mut connection)).await else {
             connection.close_on_drop();
             return Err(unanswered());
         };
         let value = value?;
-        self.for_lookups.keep(connection);
+        self.give_back(connection);
         Ok(value)
+    }
+
+    /// A connection that is kept at hand, for the statements of one look; for [`Db::give_back`] when the last of them was answered.
+    ///
+    /// # Errors
+    /// When MySQL is away.
+    pub async fn borrow(&self) -> Result<PoolConnection<MySql>, sqlx::Error> {
+        self.for_lookups.take().await
+    }
+
+    /// Keeps a borrowed connection at hand. One that is dropped instead goes the long way, by a ping.
+    pub fn give_back(&self, connection: PoolConnection<MySql>) {
+        self.for_lookups.keep(connection);
     }
 
     /// Closes every connection, waiting for those in use.
