@@ -47,6 +47,11 @@ impl Config {
             (1..=self.pay.call_within_ms).contains(&self.pay.timeout_ms),
             "pay.timeout_ms must be from 1 to pay.call_within_ms"
         );
+        ensure!(self.pay.notification_within_ms >= 100, "pay.notification_within_ms must be at least 100");
+        ensure!(
+            self.orders.twin_within_ms <= 30_000,
+            "orders.twin_within_ms must be at most 30000: so long the gate knows of an equal request"
+        );
         ensure!(self.orders.pay_window_seconds >= 60, "orders.pay_window_seconds must be at least 60");
         ensure!(
             (1..=99).contains(&self.limits.own_share_percent),
