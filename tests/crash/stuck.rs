@@ -84,8 +84,12 @@ async fn an_answer_that_never_comes_holds_nobody_else_up() {
     an_order_waits_for_its_stock(&shop).await;
     shop.mysql_cable().deafen();
     books.rollback().await.unwrap();
-    eventually(LONG, "it is committed", async || {
-        (shop.count("SELECT COUNT(*) FROM orders").await == 1).then_some(())
+    let last_words =
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND info LIKE 'COMMIT%'";
+    eventually(LONG, "it is committed, and all that was said of it is lost", async || {
+        let is_committed = shop.count("SELECT COUNT(*) FROM orders").await == 1;
+        let is_said = shop.count_connections(last_words).await == Some(0);
+        (is_committed && is_said && shop.mysql_cable().lost() > 0).then_some(())
     })
     .await;
     // What was said is lost, and the connection stays, as one does whose other end has lost its power.

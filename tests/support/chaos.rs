@@ -1,7 +1,7 @@
 //! The cable to a server, which a test can pull out and put back, which can lose what the server says, and at which a test
 //! can listen to what the server is told.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -77,7 +77,7 @@ impl Cable {
         });
     }
 
-    /// What the server says is lost from now on; it hears as before.
+    /// What the server says is lost from now on, and stays so on the connections that it spoke on; it hears as before.
     pub fn deafen(&self) {
         self.state.send_modify(|state| state.is_deaf = true);
     }
@@ -136,9 +136,14 @@ async fn carry(
                 }
                 false
             };
+            // TCP never goes on behind something that it has lost.
+            let is_broken_off = AtomicBool::new(false);
             let is_lost = |_: &[u8]| {
-                let is_lost = replies.borrow().is_deaf || replies.borrow().pulls != pulls;
+                let is_lost = is_broken_off.load(Ordering::Relaxed)
+                    || replies.borrow().is_deaf
+                    || replies.borrow().pulls != pulls;
                 carried.lost.fetch_add(u64::from(is_lost), Ordering::Relaxed);
+                is_broken_off.store(is_lost, Ordering::Relaxed);
                 is_lost
             };
             // Whichever ends first ends all: the streams close when they are dropped here.
